@@ -1,0 +1,514 @@
+//! Turns the members of a layer tar into the layer's directory.
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, CString},
+    io::BufRead,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    rc::Rc,
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid},
+    io::Errno,
+};
+
+use crate::{
+    copy::copy_file,
+    error::ArchiveError,
+    member::{Kind, Member},
+    name::{MemberName, push_part},
+    reader::TarReader,
+    tree::{self, Tree, remove_all, timespec, tolerate},
+    view::{LayerView, file_type, is_whiteout},
+};
+
+/// What `.wh.` names mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// They are whiteouts: turned into what overlay understands.
+    Overlay,
+    /// They are names like any other.
+    Keep,
+}
+
+/// The name space of overlay's own attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverlayXattrs {
+    /// `trusted.overlay.`, for overlays mounted by root.
+    Trusted,
+    /// `user.overlay.`, for overlays mounted with `userxattr`.
+    User,
+}
+
+/// How a layer is applied.
+#[derive(Clone, Copy, Debug)]
+pub struct ApplyOptions {
+    /// What `.wh.` names mean.
+    pub whiteouts: Whiteouts,
+    /// The name space of overlay's own attributes.
+    pub overlay_xattrs: OverlayXattrs,
+    /// Whether files get the owners that the archive records. Off, all belong to the caller: for a caller without the privilege.
+    pub owners: bool,
+}
+
+impl Default for ApplyOptions {
+    /// A layer, unpacked by root.
+    fn default() -> Self {
+        Self { whiteouts: Whiteouts::Overlay, overlay_xattrs: OverlayXattrs::Trusted, owners: true }
+    }
+}
+
+/// What a layer takes on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes, in whole blocks of 4 KiB, directories included.
+    pub bytes: u64,
+    /// Files, directories, links and devices.
+    pub inodes: u64,
+}
+
+/// Applies members to one layer directory.
+pub struct Applier {
+    tree: Tree,
+    options: ApplyOptions,
+    umask: u32,
+    /// Times of directories, set at the end: every file made in them changes them.
+    directories: HashMap<Vec<u8>, Timestamps>,
+    usage: Usage,
+}
+
+/// What stands in the way of a new name.
+enum Occupant {
+    Directory,
+    Whiteout,
+    Other,
+}
+
+impl Applier {
+    /// Applies to the directory `root`, which lies above the layers of `lower`.
+    #[must_use]
+    pub fn new(root: OwnedFd, lower: LayerView, options: ApplyOptions) -> Self {
+        let opaque_name: &CStr = match options.overlay_xattrs {
+            OverlayXattrs::Trusted => c"trusted.overlay.opaque",
+            OverlayXattrs::User => c"user.overlay.opaque",
+        };
+        Self {
+            tree: Tree::new(root, lower, opaque_name),
+            options,
+            umask: own_umask(),
+            directories: HashMap::new(),
+            usage: Usage { bytes: BLOCK, inodes: 1 },
+        }
+    }
+
+    /// Applies all members of an archive, and tells what they take.
+    ///
+    /// # Errors
+    /// The first member that is refused or cannot be written.
+    pub fn apply<R: BufRead>(mut self, archive: &mut TarReader<R>) -> Result<Usage, ArchiveError> {
+        while let Some(member) = archive.next_member()? {
+            self.member(&member, archive)?;
+        }
+        self.finish()
+    }
+
+    fn member<R: BufRead>(&mut self, member: &Member, archive: &mut TarReader<R>) -> Result<(), ArchiveError> {
+        let name = MemberName::parse(&member.name)?;
+        if name.is_root() {
+            return self.root(member);
+        }
+        let (parent, base) = name.split();
+        if self.options.whiteouts == Whiteouts::Overlay
+            && let Some(hidden) = base.strip_prefix(b".wh.")
+        {
+            return self.whiteout(member, parent, hidden);
+        }
+        let directory = self.tree.directory(parent)?;
+        self.tree.forget_below(name.as_bytes());
+        match member.kind {
+            Kind::Directory => self.directory(member, &name, &directory),
+            Kind::File => self.file(member, &name, &directory, archive),
+            Kind::HardLink => self.hard_link(member, &name, &directory),
+            Kind::Symlink => self.symlink(member, &name, &directory),
+            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => self.special(member, &name, &directory),
+        }
+    }
+
+    /// The root's own member only brings attributes.
+    fn root(&mut self, member: &Member) -> Result<(), ArchiveError> {
+        if member.kind != Kind::Directory {
+            return Err(ArchiveError::refused(&member.name, "it would replace the root"));
+        }
+        let root = self.tree.root();
+        self.set_attributes(member, &MemberName::default(), root.as_fd())
+    }
+
+    fn directory(&mut self, member: &Member, name: &MemberName, parent: &OwnedFd) -> Result<(), ArchiveError> {
+        let (path, base) = (name.as_bytes(), name.split().1);
+        let failed = |error: Errno| ArchiveError::write("creating directory", path, error);
+        let mut hides_lower = false;
+        let made = match rustix::fs::mkdirat(parent, base, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => match self.occupant(parent, base).map_err(failed)? {
+                Occupant::Directory => false,
+                occupant => {
+                    // What a whiteout hid stays hidden behind the directory that follows it.
+                    hides_lower = matches!(occupant, Occupant::Whiteout);
+                    self.clear(parent, base).map_err(failed)?;
+                    rustix::fs::mkdirat(parent, base, Mode::from_raw_mode(0o755)).map_err(failed)?;
+                    true
+                }
+            },
+            done => done.map(|()| true).map_err(failed)?,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = Rc::new(rustix::fs::openat(parent, base, flags, Mode::empty()).map_err(failed)?);
+        if hides_lower {
+            self.tree.make_opaque(directory.as_fd()).map_err(failed)?;
+        }
+        if made {
+            self.count(BLOCK);
+        }
+        self.tree.remember(path, &directory);
+        self.set_attributes(member, name, directory.as_fd())
+    }
+
+    /// Owner, mode and attributes of an open directory now, its times at the end.
+    fn set_attributes(
+        &mut self,
+        member: &Member,
+        name: &MemberName,
+        directory: BorrowedFd<'_>,
+    ) -> Result<(), ArchiveError> {
+        let failed = |error: Errno| ArchiveError::write("setting attributes of", name.as_bytes(), error);
+        if let Some((uid, gid)) = self.owner(member)? {
+            rustix::fs::fchown(directory, Some(uid), Some(gid)).map_err(failed)?;
+        }
+        rustix::fs::fchmod(directory, Mode::from_raw_mode(member.mode)).map_err(failed)?;
+        self.xattrs_of_open(member, directory).map_err(failed)?;
+        if member.xattrs.iter().any(|(name, _)| name == b"system.posix_acl_default") {
+            // From now on an inherited list, not the umask, decides what a new file gets.
+            self.umask = 0o777;
+        }
+        self.directories.insert(name.as_bytes().to_vec(), times(member));
+        Ok(())
+    }
+
+    fn file<R: BufRead>(
+        &mut self,
+        member: &Member,
+        name: &MemberName,
+        parent: &OwnedFd,
+        archive: &mut TarReader<R>,
+    ) -> Result<(), ArchiveError> {
+        let (path, base) = (name.as_bytes(), name.split().1);
+        let failed = |error: Errno| ArchiveError::write("creating", path, error);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(parent, base, flags, Mode::from_raw_mode(member.mode & 0o777));
+        let file = match open() {
+            Err(Errno::EXIST) => {
+                self.clear(parent, base).map_err(failed)?;
+                open().map_err(failed)?
+            }
+            done => done.map_err(failed)?,
+        };
+        let written = write_data(member, path, &file, archive)?;
+        let failed = |error: Errno| ArchiveError::write("setting attributes of", path, error);
+        if let Some((uid, gid)) = self.owner(member)? {
+            rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
+        }
+        // Changing the owner takes set-uid away, and the umask may have taken other bits.
+        if member.mode & (0o7000 | self.umask) != 0 || !member.xattrs.is_empty() {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(member.mode)).map_err(failed)?;
+        }
+        self.xattrs_of_open(member, file.as_fd()).map_err(failed)?;
+        rustix::fs::futimens(&file, &times(member)).map_err(failed)?;
+        self.count(written.next_multiple_of(BLOCK));
+        Ok(())
+    }
+
+    fn hard_link(&mut self, member: &Member, name: &MemberName, parent: &OwnedFd) -> Result<(), ArchiveError> {
+        let target = MemberName::parse(&member.link).map_err(|_| {
+            ArchiveError::refused(
+                &member.name,
+                format!("its hard link {:?} leads out of the root", String::from_utf8_lossy(&member.link)),
+            )
+        })?;
+        if target == *name {
+            return Ok(());
+        }
+        if target.is_root() {
+            return Err(ArchiveError::refused(&member.name, "it is a hard link to the root"));
+        }
+        let (path, base) = (name.as_bytes(), name.split().1);
+        let failed = |error: Errno| ArchiveError::write("creating hard link", path, error);
+        let (target_parent, target_base) = target.split();
+        let target_directory = self.tree.existing_directory(target_parent).map_err(|error| match error {
+            ArchiveError::Write { source, .. } if source.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
+                missing_target(member)
+            }
+            error => error,
+        })?;
+        let link = || rustix::fs::linkat(&*target_directory, target_base, parent, base, AtFlags::empty());
+        match link() {
+            Err(Errno::NOENT) => {
+                self.copy_up(&target, &target_directory)
+                    .map_err(|e| ArchiveError::write("copying up", target.as_bytes(), e))?
+                    .then_some(())
+                    .ok_or_else(|| missing_target(member))?;
+                link().map_err(failed)?;
+            }
+            Err(Errno::EXIST) => {
+                self.clear(parent, base).map_err(failed)?;
+                link().map_err(failed)?;
+            }
+            done => done.map_err(failed)?,
+        }
+        Ok(())
+    }
+
+    /// Brings a file that only lower layers have into this one, so that it can get another name here.
+    fn copy_up(&mut self, target: &MemberName, directory: &OwnedFd) -> std::io::Result<bool> {
+        let (parent, base) = target.split();
+        if self.tree.hides_lower(parent)? {
+            return Ok(false);
+        }
+        let Some(node) = self.tree.lower().find(target.as_bytes())? else {
+            return Ok(false);
+        };
+        if file_type(&node.stat) != FileType::RegularFile {
+            return Ok(false);
+        }
+        copy_file(self.tree.lower(), target.as_bytes(), &node, directory.as_fd(), base)?;
+        self.count((node.stat.st_size as u64).next_multiple_of(BLOCK));
+        Ok(true)
+    }
+
+    fn symlink(&mut self, member: &Member, name: &MemberName, parent: &OwnedFd) -> Result<(), ArchiveError> {
+        let (path, base) = (name.as_bytes(), name.split().1);
+        let failed = |error: Errno| ArchiveError::write("creating symbolic link", path, error);
+        if member.link.is_empty() || member.link.contains(&0) {
+            return Err(ArchiveError::refused(&member.name, "it is a symbolic link without a proper target"));
+        }
+        let make = || rustix::fs::symlinkat(member.link.as_slice(), parent, base);
+        if let Err(error) = make() {
+            if error != Errno::EXIST {
+                return Err(failed(error));
+            }
+            self.clear(parent, base).map_err(failed)?;
+            make().map_err(failed)?;
+        }
+        // Short targets live in the inode.
+        self.count(if member.link.len() < 60 { 0 } else { BLOCK });
+        self.attributes_by_name(member, path, parent, base)
+    }
+
+    fn special(&mut self, member: &Member, name: &MemberName, parent: &OwnedFd) -> Result<(), ArchiveError> {
+        let (path, base) = (name.as_bytes(), name.split().1);
+        let failed = |error: Errno| ArchiveError::write("creating device", path, error);
+        let kind = match member.kind {
+            Kind::CharDevice => FileType::CharacterDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        let device = if member.kind == Kind::Fifo { 0 } else { rustix::fs::makedev(member.device.0, member.device.1) };
+        let make = || rustix::fs::mknodat(parent, base, kind, Mode::from_raw_mode(member.mode & 0o777), device);
+        if let Err(error) = make() {
+            if error != Errno::EXIST {
+                return Err(failed(error));
+            }
+            self.clear(parent, base).map_err(failed)?;
+            make().map_err(failed)?;
+        }
+        self.count(0);
+        // Before the owner, as the mode of a link cannot be set at all; afterwards for set-uid, which nobody puts on a device.
+        rustix::fs::chmodat(parent, base, Mode::from_raw_mode(member.mode), AtFlags::empty()).map_err(failed)?;
+        self.attributes_by_name(member, path, parent, base)
+    }
+
+    /// Attributes of what cannot be opened: links and devices. The name was made a moment ago, in a tree nobody else may enter.
+    fn attributes_by_name(
+        &mut self,
+        member: &Member,
+        path: &[u8],
+        parent: &OwnedFd,
+        base: &[u8],
+    ) -> Result<(), ArchiveError> {
+        let failed = |error: Errno| ArchiveError::write("setting attributes of", path, error);
+        if let Some((uid, gid)) = self.owner(member)? {
+            rustix::fs::chownat(parent, base, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        }
+        for (name, value) in wanted_xattrs(member) {
+            let mut by_descriptor = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
+            by_descriptor.extend_from_slice(base);
+            let done = rustix::fs::lsetxattr(by_descriptor, &name, value, rustix::fs::XattrFlags::empty());
+            tolerate(name.as_bytes(), done).map_err(failed)?;
+        }
+        rustix::fs::utimensat(parent, base, &times(member), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+    }
+
+    fn whiteout(&mut self, member: &Member, parent: &[u8], hidden: &[u8]) -> Result<(), ArchiveError> {
+        if hidden == b".wh..opq" {
+            return self.opaque(parent);
+        }
+        if hidden.starts_with(b".wh.") {
+            // Other bookkeeping of the union file system that this form comes from.
+            return Ok(());
+        }
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(ArchiveError::refused(&member.name, "it is a whiteout of nothing"));
+        }
+        let directory = self.tree.directory(parent)?;
+        self.hide(&directory, hidden).map_err(|error| {
+            let mut path = parent.to_vec();
+            push_part(&mut path, hidden);
+            ArchiveError::write("hiding", &path, error)
+        })
+    }
+
+    /// Hides a name of lower layers. A name that this layer has itself hides them already, a directory once it is opaque.
+    fn hide(&mut self, directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+        match rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            Err(Errno::EXIST) => {}
+            done => {
+                self.usage.inodes += 1;
+                return done;
+            }
+        }
+        if matches!(self.occupant(directory, name)?, Occupant::Directory) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            self.tree.make_opaque(rustix::fs::openat(directory, name, flags, Mode::empty())?.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn opaque(&mut self, path: &[u8]) -> Result<(), ArchiveError> {
+        let failed = |error: std::io::Error| ArchiveError::write("making opaque", path, error);
+        let directory = self.tree.directory(path)?;
+        if !path.is_empty() {
+            return self.tree.make_opaque(directory.as_fd()).map_err(|e| failed(e.into()));
+        }
+        // Overlay always merges the roots: here each name below has to be hidden by itself.
+        for name in self.tree.lower().read_directory(b"").map_err(failed)?.into_keys() {
+            self.hide(&directory, &name).map_err(|e| failed(e.into()))?;
+        }
+        Ok(())
+    }
+
+    fn occupant(&self, parent: &OwnedFd, base: &[u8]) -> rustix::io::Result<Occupant> {
+        let stat = rustix::fs::statat(parent, base, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(match file_type(&stat) {
+            FileType::Directory => Occupant::Directory,
+            _ if is_whiteout(&stat) => Occupant::Whiteout,
+            _ => Occupant::Other,
+        })
+    }
+
+    /// Makes room for a member whose name came before: the later one wins.
+    fn clear(&mut self, parent: &OwnedFd, base: &[u8]) -> rustix::io::Result<()> {
+        self.tree.forget();
+        remove_all(parent.as_fd(), base)
+    }
+
+    /// The owner to set, if any is to be set.
+    fn owner(&self, member: &Member) -> Result<Option<(Uid, Gid)>, ArchiveError> {
+        if !self.options.owners {
+            return Ok(None);
+        }
+        let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        match (id(member.uid), id(member.gid)) {
+            (Some(uid), Some(gid)) => Ok(Some((Uid::from_raw(uid), Gid::from_raw(gid)))),
+            _ => Err(ArchiveError::refused(
+                &member.name,
+                format!("its owner {}:{} is no user of Linux", member.uid, member.gid),
+            )),
+        }
+    }
+
+    fn xattrs_of_open(&self, member: &Member, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        for (name, value) in wanted_xattrs(member) {
+            tree::set_xattr(file, &name, value)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.usage.bytes += bytes;
+        self.usage.inodes += 1;
+    }
+
+    /// Sets the times of directories, now that nothing changes in them any more.
+    fn finish(mut self) -> Result<Usage, ArchiveError> {
+        self.tree.forget();
+        for (path, times) in std::mem::take(&mut self.directories) {
+            // A later member may have taken its place.
+            if let Some(directory) = self.tree.still_there(&path) {
+                let done = rustix::fs::futimens(&directory, &times);
+                done.map_err(|e| ArchiveError::write("setting attributes of", &path, e))?;
+            }
+        }
+        self.usage.bytes += self.tree.implied * BLOCK;
+        self.usage.inodes += self.tree.implied;
+        Ok(self.usage)
+    }
+}
+
+/// The block size that usage is counted in.
+const BLOCK: u64 = 4096;
+
+/// Writes a member's bytes to its file, from the archive's buffer without a copy. Gives how many were written, holes left out.
+fn write_data<R: BufRead>(
+    member: &Member,
+    path: &[u8],
+    file: &OwnedFd,
+    archive: &mut TarReader<R>,
+) -> Result<u64, ArchiveError> {
+    let failed = |error: Errno| ArchiveError::write("writing", path, error);
+    let mut written = 0;
+    let whole = [(0, member.size)];
+    let pieces = match &member.sparse {
+        Some(map) => {
+            rustix::fs::ftruncate(file, member.size).map_err(failed)?;
+            map.pieces.as_slice()
+        }
+        None => &whole,
+    };
+    for (start, length) in pieces {
+        let (mut at, end) = (*start, start + length);
+        while at < end {
+            let chunk = archive.fill()?;
+            let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
+            if len == 0 {
+                return Err(ArchiveError::Truncated(String::from_utf8_lossy(path).into_owned()));
+            }
+            let n = rustix::io::pwrite(file, &chunk[..len], at).map_err(failed)?;
+            archive.consume(n);
+            at += n as u64;
+            written += n as u64;
+        }
+    }
+    Ok(written)
+}
+
+fn missing_target(member: &Member) -> ArchiveError {
+    let target = String::from_utf8_lossy(&member.link).into_owned();
+    ArchiveError::refused(&member.name, format!("it is a hard link to {target:?}, which does not exist"))
+}
+
+fn times(member: &Member) -> Timestamps {
+    let modification = timespec(member.mtime);
+    Timestamps { last_access: member.atime.map_or(modification, timespec), last_modification: modification }
+}
+
+/// The attributes to set. Overlay's own are left out: they are for the engine to set, not for an image.
+fn wanted_xattrs(member: &Member) -> impl Iterator<Item = (CString, &[u8])> {
+    let usable = member.xattrs.iter().filter(|(name, _)| !tree::is_overlay_attribute(name));
+    usable.filter_map(|(name, value)| Some((CString::new(name.as_slice()).ok()?, value.as_slice())))
+}
+
+/// The umask of this process, which other threads rely on and nobody may touch. Unknown, every bit counts as masked.
+fn own_umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
+}

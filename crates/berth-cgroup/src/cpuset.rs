@@ -1,0 +1,42 @@
+//! On which CPUs and memory nodes the container may run.
+
+use std::path::Path;
+
+use berth_oci::runtime::Cpu;
+
+use crate::{control_file, error::CgroupError, settings::Settings};
+
+const CPUS: &str = "cpuset.cpus";
+const MEMS: &str = "cpuset.mems";
+
+/// Fills an empty v1 group from its parent: without CPUs and nodes it takes no process.
+///
+/// Groups between it and the root are filled first, from the top down. `root` is the hierarchy's mount point.
+pub(crate) fn inherit_v1(root: &Path, dir: &Path) -> Result<(), CgroupError> {
+    for file in [CPUS, MEMS] {
+        inherit(root, dir, file)?;
+    }
+    Ok(())
+}
+
+fn inherit(root: &Path, dir: &Path, file: &str) -> Result<String, CgroupError> {
+    let own = control_file::read(dir, file)?;
+    if !own.trim().is_empty() || dir == root {
+        return Ok(own);
+    }
+    let Some(parent) = dir.parent() else { return Ok(own) };
+    let inherited = inherit(root, parent, file)?;
+    control_file::write(dir, file, inherited.trim())?;
+    Ok(inherited)
+}
+
+/// Writes CPUs and memory nodes; the files are named alike in both versions.
+pub(crate) fn apply(settings: &mut Settings<'_>, cpu: &Cpu) -> Result<(), CgroupError> {
+    settings.set_some("cpu.cpus", CPUS, cpu.cpus.as_ref().filter(|list| !list.is_empty()))?;
+    settings.set_some("cpu.mems", MEMS, cpu.mems.as_ref().filter(|list| !list.is_empty()))
+}
+
+/// Whether there is anything to write.
+pub(crate) fn is_asked(cpu: &Cpu) -> bool {
+    [&cpu.cpus, &cpu.mems].iter().any(|list| list.as_ref().is_some_and(|text| !text.is_empty()))
+}

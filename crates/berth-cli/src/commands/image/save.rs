@@ -1,0 +1,124 @@
+//! `berth save`.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::platform_query;
+use crate::human::system_error;
+use crate::{Arity, CliError, Command, Context, Entry};
+
+/// The command.
+pub static ENTRY: Entry = Entry::new::<Save>(
+    "image",
+    "save",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Save one or more images to a tar archive (streamed to STDOUT by default)",
+    Arity::AtLeast(1),
+)
+.top(&["save"]);
+
+/// Writes images to an archive.
+#[derive(Args)]
+pub struct Save {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, value_name = "string")]
+    output: Option<PathBuf>,
+    /// Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "string", value_delimiter = ',')]
+    platform: Vec<String>,
+    images: Vec<String>,
+}
+
+impl Command for Save {
+    fn run(self, cx: &mut Context) -> Result<(), CliError> {
+        let platforms = self.platform.iter().map(|platform| platform_query(platform)).collect::<Result<Vec<_>, _>>()?;
+        let output = Output::open(cx, self.output, "failed to save image")?;
+        let mut request = cx.client()?.get("/images/get");
+        for image in &self.images {
+            request = request.query("names", image);
+        }
+        for platform in &platforms {
+            request = request.query("platform", platform);
+        }
+        output.take(&mut request.send()?)
+    }
+}
+
+/// Where an archive goes: standard output, or a file that appears only when it is complete.
+pub(crate) enum Output {
+    Stdout,
+    File { file: File, partial: Partial, path: PathBuf },
+}
+
+/// The unfinished file; it goes away unless it became the real one.
+pub(crate) struct Partial(Option<PathBuf>);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Output {
+    /// Opens the file, or standard output unless that is a terminal.
+    pub(crate) fn open(cx: &Context, path: Option<PathBuf>, failure: &str) -> Result<Output, CliError> {
+        let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+            if cx.stdout_is_terminal() {
+                return Err(CliError::message("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
+            }
+            return Ok(Output::Stdout);
+        };
+        let open = || -> Result<Output, String> {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let seen = std::fs::metadata(parent);
+            seen.map_err(|error| format!("invalid output path: stat {}: {}", parent.display(), system_error(&error)))?;
+            if path.is_dir() {
+                return Err(format!("cannot write to a directory: {}", path.display()));
+            }
+            if path.exists() && !path.is_file() {
+                // A pipe or a device: written in place.
+                let file = File::options().write(true).open(&path);
+                let file = file.map_err(|error| format!("open {}: {}", path.display(), system_error(&error)))?;
+                return Ok(Output::File { file, partial: Partial(None), path: path.clone() });
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let partial = parent.join(format!(".tmp-{name}{}", std::process::id()));
+            let file = File::options().write(true).create_new(true).mode(0o600).open(&partial);
+            let file = file.map_err(|error| format!("open {}: {}", partial.display(), system_error(&error)))?;
+            Ok(Output::File { file, partial: Partial(Some(partial)), path: path.clone() })
+        };
+        open().map_err(|text| CliError::message(format!("{failure}: {text}")))
+    }
+
+    /// Writes everything that `source` gives.
+    pub(crate) fn take(self, source: &mut dyn Read) -> Result<(), CliError> {
+        match self {
+            Output::Stdout => {
+                let mut out = io::stdout().lock();
+                io::copy(source, &mut out)?;
+                Ok(out.flush()?)
+            }
+            Output::File { mut file, mut partial, path } => {
+                let written = io::copy(source, &mut file).and_then(|_| match partial.0.is_some() {
+                    true => file.sync_all(),
+                    false => Ok(()),
+                });
+                let placed = written.and_then(|()| match partial.0.as_ref() {
+                    Some(from) => std::fs::rename(from, &path),
+                    None => Ok(()),
+                });
+                placed.map_err(|error| {
+                    CliError::message(format!("write {}: {}", path.display(), system_error(&error)))
+                })?;
+                partial.0 = None;
+                Ok(())
+            }
+        }
+    }
+}

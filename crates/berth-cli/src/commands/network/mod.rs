@@ -1,0 +1,18 @@
+//! `berth network ...`.
+
+pub mod inspect;
+pub mod ls;
+
+use berth_api::network::PruneResponse;
+use berth_client::Client;
+
+use crate::CliError;
+use crate::filter::Filters;
+use crate::prune::Pruned;
+
+/// Removes networks that no container uses; networks take no space.
+pub(crate) fn prune(client: &Client, filters: &Filters) -> Result<Pruned, CliError> {
+    let request = client.post("/networks/prune").query_opt("filters", filters.to_query().as_deref());
+    let answer: PruneResponse = request.send()?.json()?;
+    Ok(Pruned::of_names("Deleted Networks:", answer.networks_deleted, 0))
+}

@@ -1,0 +1,7 @@
+//! `berth system ...`, and what tells about the daemon at the top level.
+
+pub mod df;
+pub mod events;
+pub mod info;
+pub mod prune;
+pub mod version;

@@ -1,0 +1,105 @@
+//! Endpoints that this engine does not answer yet: each says so, instead of pretending that the path is unknown.
+
+use berth_model::ErrorKind;
+
+use crate::http::call::Call;
+use crate::http::error::ApiError;
+use crate::http::reply::Reply;
+use crate::http::router::{Endpoint, endpoint};
+
+pub static ENDPOINTS: &[Endpoint] = &[
+    endpoint!("POST" "/build", "ImageBuild", build),
+    endpoint!("POST" "/build/prune", "BuildPrune", build),
+    endpoint!("POST" "/build/cancel", "BuildCancel", build),
+    endpoint!("POST" "/session", "Session", build),
+    endpoint!("POST" "/grpc", "Grpc", build),
+    endpoint!("POST" "/commit", "ImageCommit", commit),
+    endpoint!("POST" "/auth", "SystemAuth", registry),
+    endpoint!("POST" "/images/{name}/push", "ImagePush", registry),
+    endpoint!("GET" "/images/search", "ImageSearch", registry),
+    endpoint!("GET" "/distribution/{name}/json", "DistributionInspect", registry),
+    endpoint!("GET" "/images/{name}/attestations", "ImageAttestations", attestations),
+    endpoint!("GET" "/containers/{name}/changes", "ContainerChanges", files),
+    endpoint!("GET" "/containers/{name}/export", "ContainerExport", files),
+    endpoint!("HEAD" "/containers/{name}/archive", "ContainerArchiveInfo", files),
+    endpoint!("GET" "/containers/{name}/archive", "ContainerArchive", files),
+    endpoint!("PUT" "/containers/{name}/archive", "PutContainerArchive", files),
+    endpoint!("GET" "/containers/{name}/checkpoints", "CheckpointList", checkpoints),
+    endpoint!("POST" "/containers/{name}/checkpoints", "CheckpointCreate", checkpoints),
+    endpoint!("POST" "/networks/create", "NetworkCreate", networks),
+    endpoint!("POST" "/networks/prune", "NetworkPrune", networks),
+    endpoint!("POST" "/networks/{id}/connect", "NetworkConnect", networks),
+    endpoint!("POST" "/networks/{id}/disconnect", "NetworkDisconnect", networks),
+    endpoint!("PUT" "/volumes/{name}", "VolumeUpdate", cluster_volume),
+    endpoint!("GET" "/plugins", "PluginList", plugins),
+    endpoint!("GET" "/plugins/{name}", "PluginInspect", plugins),
+    endpoint!("POST" "/plugins/{name}", "PluginCommand", plugins),
+    endpoint!("DELETE" "/plugins/{name}", "PluginDelete", plugins),
+    endpoint!("GET" "/swarm", "SwarmInspect", swarm),
+    endpoint!("GET" "/swarm/unlockkey", "SwarmUnlockkey", swarm),
+    endpoint!("POST" "/swarm/{command}", "SwarmCommand", swarm),
+    endpoint!("GET" "/nodes", "NodeList", swarm),
+    endpoint!("GET" "/nodes/{id}", "NodeInspect", swarm),
+    endpoint!("POST" "/nodes/{id}", "NodeUpdate", swarm),
+    endpoint!("DELETE" "/nodes/{id}", "NodeDelete", swarm),
+    endpoint!("GET" "/services", "ServiceList", swarm),
+    endpoint!("GET" "/services/{id}", "ServiceInspect", swarm),
+    endpoint!("POST" "/services/{id}", "ServiceCommand", swarm),
+    endpoint!("DELETE" "/services/{id}", "ServiceDelete", swarm),
+    endpoint!("GET" "/tasks", "TaskList", swarm),
+    endpoint!("GET" "/tasks/{id}", "TaskInspect", swarm),
+    endpoint!("GET" "/secrets", "SecretList", swarm),
+    endpoint!("GET" "/secrets/{id}", "SecretInspect", swarm),
+    endpoint!("POST" "/secrets/{id}", "SecretCommand", swarm),
+    endpoint!("DELETE" "/secrets/{id}", "SecretDelete", swarm),
+    endpoint!("GET" "/configs", "ConfigList", swarm),
+    endpoint!("GET" "/configs/{id}", "ConfigInspect", swarm),
+    endpoint!("POST" "/configs/{id}", "ConfigCommand", swarm),
+    endpoint!("DELETE" "/configs/{id}", "ConfigDelete", swarm),
+];
+
+fn not_yet(what: &str) -> Result<Reply, ApiError> {
+    Err(ApiError::not_implemented(format!("{what} is not there yet")))
+}
+
+async fn build(_: Call) -> Result<Reply, ApiError> {
+    not_yet("building images")
+}
+
+async fn commit(_: Call) -> Result<Reply, ApiError> {
+    not_yet("making an image of a container")
+}
+
+async fn registry(_: Call) -> Result<Reply, ApiError> {
+    not_yet("talking to registries")
+}
+
+async fn attestations(_: Call) -> Result<Reply, ApiError> {
+    not_yet("reading attestations")
+}
+
+async fn files(_: Call) -> Result<Reply, ApiError> {
+    not_yet("moving files in and out of containers")
+}
+
+async fn networks(_: Call) -> Result<Reply, ApiError> {
+    not_yet("making and joining networks besides the predefined ones")
+}
+
+async fn plugins(_: Call) -> Result<Reply, ApiError> {
+    not_yet("managing plugins")
+}
+
+/// Clients know this refusal from engines outside a cluster; it is not a promise.
+async fn checkpoints(_: Call) -> Result<Reply, ApiError> {
+    Err(ApiError::not_implemented("checkpoints are experimental, and this engine does not make them"))
+}
+
+async fn cluster_volume(_: Call) -> Result<Reply, ApiError> {
+    let message = "volume update only valid for cluster volumes, but swarm is unavailable";
+    Err(ApiError::new(ErrorKind::Unavailable, message))
+}
+
+async fn swarm(_: Call) -> Result<Reply, ApiError> {
+    Err(ApiError::new(ErrorKind::Unavailable, "This node is not a swarm manager, and this engine has no cluster mode"))
+}

@@ -1,0 +1,157 @@
+//! The networks of a container: modes that exclude other options, endpoints asked for, endpoints it has.
+
+use std::collections::BTreeMap;
+
+use berth_api::container_config::ContainerConfig;
+use berth_api::endpoint::{EndpointIpamConfig, EndpointSettings};
+use berth_api::host_config::HostConfig;
+use berth_engine::ContainerView;
+use berth_engine::spec::{EndpointRequest, NetworkMode};
+use berth_engine::view::EndpointView;
+
+use crate::http::error::ApiError;
+use crate::translate::address;
+
+/// Understands a network mode and refuses what cannot go with it.
+pub fn mode(config: &ContainerConfig, host: &HostConfig) -> Result<NetworkMode, ApiError> {
+    let conflict = |what: &str| Err(ApiError::invalid(format!("conflicting options: {what}")));
+    let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return conflict("hostname and the UTS mode");
+    }
+    let mode = NetworkMode::from_text(&host.network_mode);
+    match &mode {
+        NetworkMode::Container(name) if name.is_empty() => {
+            return Err(ApiError::invalid("invalid network mode: invalid container format container:<name|id>"));
+        }
+        NetworkMode::Host if has(&host.links) => {
+            return conflict("host type networking can't be used with links. This would result in undefined behavior");
+        }
+        NetworkMode::Container(_) => {}
+        _ => return Ok(mode),
+    }
+    if !config.hostname.is_empty() {
+        return conflict("hostname and the network mode");
+    }
+    if has(&host.links) {
+        return conflict("container type network can't be used with links. This would result in undefined behavior");
+    }
+    if has(&host.dns) {
+        return conflict("dns and the network mode");
+    }
+    if has(&host.extra_hosts) {
+        return conflict("custom host-to-IP mapping and the network mode");
+    }
+    if !config.mac_address.is_empty() {
+        return conflict("mac-address and the network mode");
+    }
+    if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) || host.publish_all_ports {
+        return conflict("port publishing and the container type network mode");
+    }
+    if config.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
+        return conflict("port exposing and the container type network mode");
+    }
+    Ok(mode)
+}
+
+/// Checks and understands the endpoints asked for.
+pub fn from_wire(
+    wire: &BTreeMap<String, Option<EndpointSettings>>,
+) -> Result<BTreeMap<String, EndpointRequest>, ApiError> {
+    let mut endpoints = BTreeMap::new();
+    for (network, settings) in wire {
+        let request = settings.as_ref().map(endpoint).transpose()?.unwrap_or_default();
+        if is_predefined(network) {
+            check_predefined(network, &request)?;
+        }
+        endpoints.insert(network.clone(), request);
+    }
+    Ok(endpoints)
+}
+
+fn endpoint(wire: &EndpointSettings) -> Result<EndpointRequest, ApiError> {
+    address::mac(&wire.mac_address)?;
+    let ipam = wire.ipam_config.clone().unwrap_or_default();
+    Ok(EndpointRequest {
+        ipv4: address::optional_ip(&ipam.ipv4_address)?,
+        ipv6: address::optional_ip(&ipam.ipv6_address)?,
+        link_local: ipam.link_local_ips.iter().map(|text| address::ip(text)).collect::<Result<_, _>>()?,
+        has_ipam: wire.ipam_config.is_some(),
+        mac_address: wire.mac_address.clone(),
+        aliases: wire.aliases.clone(),
+        links: wire.links.clone(),
+        driver_opts: wire.driver_opts.clone(),
+        gw_priority: wire.gw_priority,
+    })
+}
+
+fn is_predefined(network: &str) -> bool {
+    matches!(network, "default" | "bridge" | "host" | "none")
+}
+
+fn check_predefined(network: &str, request: &EndpointRequest) -> Result<(), ApiError> {
+    let mut reasons = Vec::new();
+    if request.ipv4.is_some() || request.ipv6.is_some() || !request.link_local.is_empty() {
+        reasons.push("user-specified IP address is supported on user-defined networks only");
+    }
+    if request.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
+        reasons.push("network-scoped aliases are only supported for user-defined networks");
+    }
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    let reasons = reasons.join("\n");
+    Err(ApiError::invalid(format!("invalid config for network {network}: invalid endpoint settings:\n{reasons}")))
+}
+
+/// The endpoints of a container by network name (B106).
+pub fn of_container(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
+    let spec = &view.spec;
+    if matches!(spec.host.network, NetworkMode::Container(_)) {
+        return BTreeMap::new();
+    }
+    let mut endpoints = BTreeMap::new();
+    for (network, request) in &spec.endpoints {
+        endpoints.insert(network.clone(), settings(Some(request), None));
+    }
+    for endpoint in &view.networks {
+        endpoints.insert(endpoint.network.clone(), settings(spec.endpoints.get(&endpoint.network), Some(endpoint)));
+    }
+    if endpoints.is_empty() {
+        endpoints.insert(main_network(&spec.host.network), EndpointSettings::default());
+    }
+    endpoints
+}
+
+/// The name of the network that a mode stands for.
+pub fn main_network(mode: &NetworkMode) -> String {
+    match mode {
+        NetworkMode::Default => NetworkMode::Bridge.text(),
+        other => other.text(),
+    }
+}
+
+fn settings(request: Option<&EndpointRequest>, current: Option<&EndpointView>) -> EndpointSettings {
+    let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let mut settings = EndpointSettings::default();
+    if let Some(request) = request {
+        settings.ipam_config = request.has_ipam.then(|| EndpointIpamConfig {
+            ipv4_address: text(request.ipv4),
+            ipv6_address: text(request.ipv6),
+            link_local_ips: request.link_local.iter().map(ToString::to_string).collect(),
+        });
+        settings.links.clone_from(&request.links);
+        settings.aliases.clone_from(&request.aliases);
+        settings.driver_opts.clone_from(&request.driver_opts);
+        settings.gw_priority = request.gw_priority;
+    }
+    if let Some(current) = current {
+        settings.network_id.clone_from(&current.network_id);
+        settings.endpoint_id.clone_from(&current.endpoint_id);
+        settings.gateway = text(current.gateway);
+        settings.ip_address = text(current.address);
+        settings.ip_prefix_len = current.prefix_len;
+        settings.mac_address.clone_from(&current.mac_address);
+    }
+    settings
+}

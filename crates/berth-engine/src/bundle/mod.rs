@@ -1,0 +1,66 @@
+//! From a container's record to its OCI bundle: `config.json` and the files of /etc that the engine makes.
+
+mod capabilities;
+mod devices;
+mod etc;
+mod linux;
+mod mounts;
+mod process;
+
+use std::sync::Arc;
+
+use berth_oci::runtime::{OCI_VERSION, Root, Spec};
+
+use crate::{
+    EngineError, Inner,
+    network::Attachment,
+    spec::{HostSettings, ProcessConfig},
+    view::ContainerView,
+};
+
+pub(crate) use linux::limits_document;
+pub(crate) use process::exec_process;
+
+/// Checks what can be checked before there is a container.
+pub(crate) fn check(config: &ProcessConfig, host: &HostSettings) -> Result<(), EngineError> {
+    capabilities::effective(&host.isolation)?;
+    if let Some(requests) = &host.devices.requests {
+        return Err(EngineError::internal(format!(
+            "could not select device driver for {requests}: no device driver is known to this engine"
+        )));
+    }
+    if !matches!(host.isolation.userns_mode.as_str(), "" | "host") {
+        return Err(EngineError::invalid(format!("invalid userns mode: {}", host.isolation.userns_mode)));
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(EngineError::invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    Ok(())
+}
+
+/// Writes the bundle of a container that is about to start.
+pub(crate) fn write(engine: &Arc<Inner>, view: &ContainerView, network: &Attachment) -> Result<(), EngineError> {
+    etc::write(engine, view, network)?;
+    let spec = build(engine, view, network)?;
+    let path = view.paths.directory.join("config.json");
+    let text = serde_json::to_vec(&spec).expect("a specification is JSON");
+    std::fs::write(&path, text).map_err(EngineError::io("writing", path))
+}
+
+fn build(engine: &Arc<Inner>, view: &ContainerView, network: &Attachment) -> Result<Spec, EngineError> {
+    let host = &view.spec.host;
+    Ok(Spec {
+        oci_version: OCI_VERSION.to_owned(),
+        process: Some(process::build(engine, view)?),
+        root: Some(Root { path: "rootfs".into(), readonly: host.isolation.readonly_rootfs }),
+        hostname: if linux::shares_uts(host) { String::new() } else { etc::hostname(view) },
+        domainname: view.spec.config.domainname.clone(),
+        mounts: mounts::build(engine, view)?,
+        hooks: None,
+        annotations: host.annotations.clone(),
+        linux: Some(linux::build(engine, view, network)?),
+    })
+}

@@ -1,0 +1,149 @@
+//! The mounts of a bundle: the kernel's file systems, the engine's files, the user's mounts, parents before children.
+
+use std::{path::Path, sync::Arc};
+
+use berth_oci::runtime::Mount;
+
+use super::process;
+use crate::{
+    EngineError, Inner,
+    spec::{MountKind, MountRequest, NamespaceMode, NetworkMode},
+    view::{ContainerPaths, ContainerView, MountPoint, MountPointKind},
+};
+
+pub(super) fn build(engine: &Arc<Inner>, view: &ContainerView) -> Result<Vec<Mount>, EngineError> {
+    let host = &view.spec.host;
+    let mut mounts = kernel_mounts(view);
+    let paths = etc_paths(engine, view)?;
+    for (source, target) in
+        [(&paths.resolv_conf, "/etc/resolv.conf"), (&paths.hostname, "/etc/hostname"), (&paths.hosts, "/etc/hosts")]
+    {
+        mounts.push(bind(&source.to_string_lossy(), target, &["rbind", "rprivate"]));
+    }
+    if process::wants_init(engine, view) {
+        let init = engine.config.run.join("bin/berth-init");
+        mounts.push(bind(&init.to_string_lossy(), process::INIT_PATH, &["bind", "ro"]));
+    }
+    for point in &view.mounts {
+        let request = host.mounts.iter().find(|request| request.target == point.destination);
+        mounts.push(user_mount(point, request)?);
+    }
+    // What the user mounts takes the place of what would be there; parents come before children.
+    let replaced = |mount: &Mount| view.mounts.iter().any(|point| Path::new(&point.destination) == mount.destination);
+    let own = mounts.len() - view.mounts.len();
+    let mut kept: Vec<Mount> = mounts[..own].iter().filter(|mount| !replaced(mount)).cloned().collect();
+    let mut user = mounts.split_off(own);
+    user.sort_by_key(|mount| mount.destination.components().count());
+    kept.append(&mut user);
+    Ok(kept)
+}
+
+/// Which container's /etc files are shown: one that shares a network shares them.
+fn etc_paths(engine: &Inner, view: &ContainerView) -> Result<ContainerPaths, EngineError> {
+    match &view.spec.host.network {
+        NetworkMode::Container(other) => Ok(engine.registry.find(other)?.view().paths.clone()),
+        _ => Ok(view.paths.clone()),
+    }
+}
+
+fn kernel_mounts(view: &ContainerView) -> Vec<Mount> {
+    let host = &view.spec.host;
+    let system = if host.isolation.privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "devpts",
+            "devpts",
+            "/dev/pts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        match host.network {
+            // The kernel only lets the owner of the network namespace mount sysfs; a shared one is bound.
+            NetworkMode::Host => bind("/sys", "/sys", &["rbind", "rslave", "nosuid", "noexec", "nodev", system]),
+            _ => mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", system]),
+        },
+        mount("cgroup", "cgroup", "/sys/fs/cgroup", &[system, "nosuid", "noexec", "nodev"]),
+    ];
+    match host.isolation.ipc_mode {
+        NamespaceMode::Host => {
+            mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+            mounts.push(bind("/dev/shm", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
+        }
+        NamespaceMode::None => mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])),
+        _ => {
+            mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));
+            let size = format!("size={}", host.shm_size);
+            mounts.push(mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+        }
+    }
+    mounts
+}
+
+fn user_mount(point: &MountPoint, request: Option<&MountRequest>) -> Result<Mount, EngineError> {
+    match point.kind {
+        MountPointKind::Tmpfs => Ok(tmpfs(point, request)),
+        MountPointKind::Bind | MountPointKind::Volume | MountPointKind::Image => Ok(bound(point, request)),
+    }
+}
+
+fn bound(point: &MountPoint, request: Option<&MountRequest>) -> Mount {
+    let options = match request.map(|request| &request.kind) {
+        Some(MountKind::Bind { options, .. }) => Some(options),
+        _ => None,
+    };
+    let non_recursive = options.is_some_and(|options| options.non_recursive);
+    let mut words = vec![if non_recursive { "bind" } else { "rbind" }];
+    if !point.writable {
+        // Recursively, unless the request, or an older kernel, says otherwise: the runtime falls back by itself.
+        let shallow = non_recursive || options.is_some_and(|options| options.read_only_non_recursive);
+        words.push("ro");
+        if !shallow && point.kind == MountPointKind::Bind {
+            words.push("rro");
+        }
+    }
+    words.push(point.propagation.map_or("rprivate", crate::spec::Propagation::word));
+    bind(&point.source, &point.destination, &words)
+}
+
+fn tmpfs(point: &MountPoint, request: Option<&MountRequest>) -> Mount {
+    let mut words = vec!["noexec".to_owned(), "nosuid".to_owned(), "nodev".to_owned()];
+    if !point.writable {
+        words.push("ro".to_owned());
+    }
+    if let Some(MountKind::Tmpfs(options)) = request.map(|request| &request.kind) {
+        if options.size_bytes > 0 {
+            words.push(format!("size={}", options.size_bytes));
+        }
+        if options.mode > 0 {
+            words.push(format!("mode={:o}", options.mode));
+        }
+        for word in &options.options {
+            // A word of the user's takes its opposite away.
+            let opposite = word.strip_prefix("no").map_or_else(|| format!("no{word}"), str::to_owned);
+            words.retain(|known| *known != opposite);
+            words.push(word.clone());
+        }
+    }
+    Mount {
+        destination: (&point.destination).into(),
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".to_owned(),
+        options: words,
+        ..Mount::default()
+    }
+}
+
+fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: target.into(),
+        kind: kind.to_owned(),
+        source: source.to_owned(),
+        options: options.iter().map(|&word| word.to_owned()).collect(),
+        ..Mount::default()
+    }
+}
+
+fn bind(source: &str, target: &str, options: &[&str]) -> Mount {
+    mount("bind", source, target, options)
+}

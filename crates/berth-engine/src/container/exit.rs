@@ -1,0 +1,122 @@
+//! The end of a run: known from the shim, recorded, published, cleared up behind.
+
+use std::{sync::Arc, time::Duration};
+
+use berth_model::{Timestamp, lifecycle::Event};
+
+use super::Container;
+use crate::{
+    EngineError, clock,
+    shim::{Exit, Shim},
+    view::ContainerView,
+};
+
+/// A shim that lost its connection is looked for so often before the run counts as lost.
+const RECONNECTS: u32 = 3;
+/// What a run that nobody saw end is said to have ended with.
+const LOST: i32 = 255;
+
+impl Container {
+    /// Has the task told when the main process ends.
+    pub(crate) fn watch_exit(&self, shim: Shim) {
+        let (engine, id) = (Arc::clone(&self.engine), self.id());
+        let ended = async move { await_exit(&engine, &id, shim).await };
+        self.later(ended, |container, exit| Box::pin(container.ended(exit)));
+    }
+
+    /// The run is over.
+    pub(crate) async fn ended(&mut self, exit: Exit) -> Result<(), EngineError> {
+        let before = self.view();
+        let Some(since) = before.state.running_since() else {
+            return Ok(()); // Somebody else was told first.
+        };
+        let restarting = self.will_restart(exit.code);
+        let mut next = (*before).clone();
+        let died = Event::Died { code: exit.code, at: exit.at, oom_killed: exit.oom_killed, restarting };
+        next.state = super::moved(&before, died)?;
+        next.exits += 1;
+        next.final_code = exit.code;
+        self.stop_health_checks();
+        let network = self.network.take();
+        next.networks.iter_mut().for_each(crate::network::forget_endpoint);
+        if !before.spec.host.auto_remove {
+            self.record_exit(&next).await;
+        }
+        self.publish_exit(&before, &exit, since);
+        if let Some(network) = network {
+            network.release(&self.engine);
+        }
+        self.clear_shim_in_background();
+        // Waiters are told last: whoever hears of the exit finds it recorded and published.
+        self.install(next);
+        if before.spec.host.auto_remove || self.leaving {
+            return self.remove_now(true).await;
+        }
+        if restarting {
+            self.schedule_restart();
+        }
+        Ok(())
+    }
+
+    fn publish_exit(&self, before: &ContainerView, exit: &Exit, since: Timestamp) {
+        if exit.oom_killed {
+            self.engine.publish(before, "oom", []);
+        }
+        let seconds = exit.at.since(since).as_secs();
+        let run = [("exitCode", exit.code.to_string()), ("execDuration", seconds.to_string())];
+        self.engine.publish_at(exit.at, before, "die", run);
+        self.publish_network_events(before, "disconnect");
+    }
+
+    async fn record_exit(&self, next: &ContainerView) {
+        if let Err(error) = self.commit_state_of(next).await {
+            // The exit is still in the shim's runtime directory; the next engine finds it there.
+            tracing::error!(container = %next.id.short(), %error, "an exit could not be recorded");
+        }
+    }
+
+    /// Ends the shim of a run that is over, and waits until its mounts are gone.
+    pub(crate) async fn clear_shim(&mut self) {
+        if let Some(clearing) = self.clearing.take() {
+            // It only ends by its end, or with the engine.
+            let _ = clearing.await;
+        }
+        if let Some(shim) = self.shim.take() {
+            end(shim, self.view().state.is_running()).await;
+        }
+    }
+
+    /// Ends the shim of a run that is over without holding anybody up. The next start waits for it.
+    pub(crate) fn clear_shim_in_background(&mut self) {
+        if let Some(shim) = self.shim.take() {
+            self.clearing = Some(tokio::spawn(end(shim, false)));
+        }
+    }
+}
+
+pub(super) async fn end(shim: Shim, force: bool) {
+    if let Err(error) = shim.shut_down(force).await {
+        tracing::debug!(%error, "a shim did not say good-bye");
+    }
+}
+
+/// Waits for the end of the main process, over losses of the connection.
+async fn await_exit(engine: &Arc<crate::Inner>, id: &berth_model::ContainerId, mut shim: Shim) -> Exit {
+    for attempt in 0..=RECONNECTS {
+        match shim.wait("").await {
+            Ok(exit) => return exit,
+            Err(error) => tracing::debug!(container = %id.short(), %error, attempt, "lost a shim while waiting"),
+        }
+        if let Some(exit) = crate::reconcile::written_exit(&engine.config.run, id) {
+            return exit;
+        }
+        let socket = Shim::socket_path(&engine.config.run, id);
+        match Shim::connect(id, &socket).await {
+            Ok(again) => shim = again,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    crate::reconcile::end_orphans(engine, id);
+    tracing::error!(container = %id.short(), "the shim is gone without an exit: the container was ended");
+    Exit { code: LOST, at: clock::now(), oom_killed: false }
+}

@@ -1,0 +1,118 @@
+//! Finding containers again: from their records, from their shims, to their tasks.
+
+use std::sync::Arc;
+
+use berth_model::lifecycle::State;
+use berth_store::Durability;
+
+use super::{Container, Handle};
+use crate::{
+    EngineError, Inner,
+    network::Attachment,
+    reconcile::{self, Found},
+    shim::Shim,
+    view::ContainerView,
+};
+
+/// Brings every recorded container back. Exits that happened meanwhile are replayed in the order of their times.
+pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError> {
+    let inner = Arc::clone(engine);
+    let records = crate::blocking(move || reconcile::records(&inner)).await?;
+    let endpoints = {
+        let inner = Arc::clone(engine);
+        crate::blocking(move || Ok(inner.networks.endpoints()?)).await?
+    };
+    let mut handles = Vec::new();
+    let mut searches = Vec::new();
+    for (record, durability) in records {
+        let view = reconcile::view_of(engine, record);
+        engine.registry.reserve(&view.name, &view.id)?.keep();
+        let was_running = view.state.is_running();
+        let handle = Handle::spawn(engine, view.clone(), durability);
+        engine.registry.insert(handle.clone());
+        handles.push(handle.clone());
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.container == view.id).cloned();
+        if was_running {
+            let engine = Arc::clone(engine);
+            searches.push(tokio::spawn(async move {
+                let found = reconcile::look_for(&engine, &view.id).await;
+                (handle, found, endpoint)
+            }));
+        } else {
+            take_up(&handle, &view, durability);
+        }
+    }
+    let mut ended = Vec::new();
+    for search in searches {
+        let Ok((handle, found, endpoint)) = search.await else { continue };
+        let network = endpoint.map_or(Attachment::Host, |endpoint| Attachment::Held(Box::new(endpoint)));
+        match found {
+            Found::Running(shim) => {
+                handle.run(move |container| Box::pin(container.adopt(shim, network))).await?;
+            }
+            Found::Ended(exit, shim) => ended.push((exit, handle, shim, network)),
+        }
+    }
+    ended.sort_by_key(|(exit, ..)| exit.at);
+    for (exit, handle, shim, network) in ended {
+        let replayed = handle
+            .run(move |container| {
+                Box::pin(async move {
+                    container.network = Some(network);
+                    container.shim = shim;
+                    container.ended(exit).await
+                })
+            })
+            .await;
+        if let Err(error) = replayed {
+            tracing::warn!(container = %handle.view().id.short(), %error, "an exit could not be replayed");
+        }
+    }
+    Ok(handles)
+}
+
+/// Goes on with what a container was in the middle of.
+fn take_up(handle: &Handle, view: &ContainerView, durability: Durability) {
+    let handle = handle.clone();
+    let step = match view.state {
+        State::Removing => Unfinished::Removal,
+        State::Restarting { .. } => Unfinished::Restart,
+        // With `--rm` there is nothing to come back to, unless it is still to be started.
+        State::Exited { .. } if durability == Durability::Transient => Unfinished::Removal,
+        _ => return,
+    };
+    tokio::spawn(async move {
+        let done = handle.run(move |container| Box::pin(container.finish(step))).await;
+        if let Err(error) = done {
+            tracing::warn!(container = %handle.view().id.short(), %error, "what was begun could not be finished");
+        }
+    });
+}
+
+/// What an earlier engine did not get done.
+#[derive(Clone, Copy)]
+enum Unfinished {
+    Removal,
+    Restart,
+}
+
+impl Container {
+    async fn finish(&mut self, step: Unfinished) -> Result<(), EngineError> {
+        match step {
+            Unfinished::Removal => self.remove_again().await,
+            Unfinished::Restart => {
+                self.schedule_restart();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes over a container that runs.
+    async fn adopt(&mut self, shim: Shim, network: Attachment) -> Result<(), EngineError> {
+        self.network = Some(network);
+        self.watch_exit(shim.clone());
+        self.shim = Some(shim);
+        self.start_health_checks();
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Taking away every container that does not run.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::RemoveOptions;
+use crate::{EngineError, Inner, blocking, view::ContainerView};
+
+/// What a prune took away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Ids of containers, or names of other objects.
+    pub removed: Vec<String>,
+    /// Bytes that were given back.
+    pub reclaimed: u64,
+}
+
+/// Held while a prune is under way; one at a time (B188).
+struct Turn<'a>(&'a AtomicBool);
+
+impl<'a> Turn<'a> {
+    fn take(turn: &'a AtomicBool) -> Result<Self, EngineError> {
+        if turn.swap(true, Ordering::AcqRel) {
+            return Err(EngineError::conflict("a prune operation is already running"));
+        }
+        Ok(Self(turn))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Removes what does not run and is selected.
+pub(crate) async fn prune(
+    engine: &Arc<Inner>,
+    select: impl Fn(&ContainerView) -> bool + Send,
+) -> Result<Pruned, EngineError> {
+    let _turn = Turn::take(&engine.pruning)?;
+    let mut pruned = Pruned::default();
+    for handle in engine.registry.handles() {
+        let view = handle.view();
+        let idle = matches!(view.state.word(), "created" | "exited");
+        if !idle || !select(&view) {
+            continue;
+        }
+        let (inner, id) = (Arc::clone(engine), view.id.clone());
+        let size = blocking(move || Ok(inner.snapshots.usage(&id)?)).await.unwrap_or(0);
+        let removal = handle.run(|container| Box::pin(container.remove(RemoveOptions::default()))).await;
+        match removal {
+            Ok(()) => {
+                pruned.removed.push(view.id.to_string());
+                pruned.reclaimed += size;
+            }
+            Err(error) => tracing::warn!(container = %view.id.short(), %error, "not pruned"),
+        }
+    }
+    let attributes = [("reclaimed".to_owned(), pruned.reclaimed.to_string())].into();
+    engine.events.publish(crate::events::EventKind::Container, "prune", "", attributes);
+    Ok(pruned)
+}

@@ -1,0 +1,192 @@
+//! Starting: network, bundle, shim. What was prepared takes itself back if a later step fails.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use berth_model::{
+    Timestamp,
+    lifecycle::{Event, Failure, State},
+};
+use berth_proto::shim::{ConsoleSize, LaunchAttach, LaunchRequest, LaunchResponse, Log};
+
+use super::Container;
+use crate::{
+    EngineError, blocking, bundle, clock, logs,
+    network::Attachment,
+    shim::{LaunchError, Shim},
+    view::ContainerView,
+};
+
+impl Container {
+    /// Starts the main process of a container that does not run.
+    pub(crate) async fn start(&mut self) -> Result<(), EngineError> {
+        let view = self.view();
+        match &view.state {
+            State::Running { .. } => return Err(EngineError::NotModified),
+            State::Paused { .. } => {
+                return Err(EngineError::conflict("cannot start a paused container, try unpause instead"));
+            }
+            State::Removing => {
+                return Err(EngineError::conflict("container is marked for removal and cannot be started"));
+            }
+            State::Created { .. } | State::Exited { .. } | State::Restarting { .. } => {}
+        }
+        self.publish_view(|view| view.stopped_by_hand = false);
+        match self.launch(&view).await {
+            Ok((shim, response, attachment)) => self.started(shim, &response, attachment).await,
+            Err(error) => Err(self.start_failed(error).await),
+        }
+    }
+
+    async fn launch(&mut self, view: &Arc<ContainerView>) -> Result<(Shim, LaunchResponse, Attachment), LaunchError> {
+        // The old shim is still clearing up after the last run: the same upper directory must not be mounted twice.
+        self.clear_shim().await;
+        let engine = Arc::clone(&self.engine);
+        let prepared = {
+            let view = Arc::clone(view);
+            blocking(move || prepare(&engine, &view)).await.map_err(LaunchError::Broken)?
+        };
+        let early = std::mem::take(&mut self.early);
+        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::new();
+        descriptors.extend(prepared.network.namespace());
+        let mut request = prepared.request;
+        request.has_netns = !descriptors.is_empty();
+        for attach in &early {
+            let fd = u32::try_from(descriptors.len()).expect("a handful");
+            request.attaches.push(LaunchAttach { streams: Some(attach.streams), fd });
+            descriptors.push(attach.socket.as_fd());
+        }
+        let (shim, response) = self.engine.launcher.launch(&view.id, request, &descriptors).await?;
+        drop(early);
+        Ok((shim, response, prepared.network))
+    }
+
+    async fn started(
+        &mut self,
+        shim: Shim,
+        response: &LaunchResponse,
+        attachment: Attachment,
+    ) -> Result<(), EngineError> {
+        let at = Timestamp::from_nanos(response.started_at_ns);
+        let networks = attachment.views();
+        self.transition(Event::Started { pid: response.pid, at })?;
+        self.publish_view(|view| {
+            if let Some(networks) = networks {
+                view.networks = networks;
+            }
+        });
+        self.network = Some(attachment.kept());
+        self.watch_exit(shim.clone());
+        self.shim = Some(shim);
+        // Not waited for: who finds this record without the news finds the shim too.
+        self.submit_state();
+        let view = self.view();
+        self.publish_network_events(&view, "connect");
+        self.engine.publish(&view, "start", []);
+        self.begin_run();
+        self.start_health_checks();
+        Ok(())
+    }
+
+    async fn start_failed(&mut self, error: LaunchError) -> EngineError {
+        let failure = match error {
+            LaunchError::Failed(failure) => failure,
+            LaunchError::Broken(error @ (EngineError::Refused { .. } | EngineError::Network(_))) => {
+                self.note_failure(Failure { code: 128, message: error.to_string() }).await;
+                return error;
+            }
+            LaunchError::Broken(error) => Failure { code: 128, message: error.to_string() },
+        };
+        self.early.clear();
+        self.note_failure(failure.clone()).await;
+        EngineError::Start(failure)
+    }
+
+    async fn note_failure(&mut self, failure: Failure) {
+        let failed = Event::StartFailed { failure, at: clock::now() };
+        if let Err(error) = self.transition(failed) {
+            tracing::warn!(container = %self.id().short(), %error, "a failed start cannot be noted");
+        }
+        // Waiters for the next exit must not wait for a run that never was.
+        self.publish_view(|view| view.exits += 1);
+        if self.view().spec.host.auto_remove {
+            self.remove_in_background();
+            return;
+        }
+        if let Err(error) = self.commit_state_of(&self.view()).await {
+            tracing::warn!(container = %self.id().short(), %error, "a failed start is not on record");
+        }
+    }
+
+    /// Publishes an event of each network the container is on.
+    pub(crate) fn publish_network_events(&self, view: &ContainerView, action: &str) {
+        for endpoint in &view.networks {
+            let Ok(info) = self.engine.networks.network(&endpoint.network) else { continue };
+            let network = info.network;
+            let attributes = BTreeMap::from([
+                ("container".to_owned(), view.id.to_string()),
+                ("name".to_owned(), network.name.clone()),
+                ("type".to_owned(), network.driver.word().to_owned()),
+            ]);
+            self.engine.events.publish(crate::events::EventKind::Network, action, network.id.as_str(), attributes);
+        }
+    }
+}
+
+/// What a start needs, ready.
+struct Prepared {
+    request: LaunchRequest,
+    network: Attachment,
+}
+
+fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared, EngineError> {
+    let network = Attachment::make(engine, view)?;
+    bundle::write(engine, view, &network)?;
+    let spec = &view.spec;
+    let rootfs = engine.snapshots.mounts(&view.id, spec.host.auto_remove)?;
+    let shims = engine.config.run.join("shims");
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let [height, width] = spec.host.console_size;
+    let request = LaunchRequest {
+        id: view.id.to_string(),
+        bundle: text(&view.paths.directory),
+        runtime_dir: text(&shims.join(view.id.as_str())),
+        socket_path: text(&Shim::socket_path(&engine.config.run, &view.id)),
+        rootfs: rootfs.into_iter().map(to_proto).collect(),
+        terminal: spec.config.tty,
+        open_stdin: spec.config.open_stdin,
+        stdin_once: spec.config.stdin_once,
+        log: Some(log_of(view)?),
+        attaches: Vec::new(),
+        has_netns: false,
+        console_size: (height > 0 && width > 0).then_some(ConsoleSize { width, height }),
+        shim_cgroup: format!("{}/shims", engine.config.cgroup_parent),
+        seccomp_cache_dir: text(&engine.config.run.join("seccomp")),
+    };
+    Ok(Prepared { request, network })
+}
+
+fn to_proto(mount: berth_oci::runtime::Mount) -> berth_proto::containerd::types::Mount {
+    berth_proto::containerd::types::Mount {
+        r#type: mount.kind,
+        source: mount.source,
+        target: String::new(),
+        options: mount.options,
+    }
+}
+
+fn log_of(view: &ContainerView) -> Result<Log, EngineError> {
+    let options = logs::options(&view.spec.host.log)?;
+    Ok(Log {
+        driver: if view.paths.log.is_some() { "json-file" } else { "none" }.to_owned(),
+        path: view.paths.log.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
+        max_size: options.max_size,
+        max_file: options.max_file,
+        compress: options.compress,
+        non_blocking_buffer: options.non_blocking_buffer,
+        attrs: options.attributes_of(view).into_iter().collect(),
+    })
+}

@@ -1,0 +1,128 @@
+//! Changing limits and the restart policy of a container (B192).
+
+use std::sync::Arc;
+
+use super::Container;
+use crate::{
+    EngineError, bundle, limits,
+    spec::{Resources, RestartPolicy},
+};
+
+/// What is to change. 0, empty and `None` leave what there is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateContainer {
+    /// New limits.
+    pub resources: Resources,
+    /// New policy.
+    pub restart: Option<RestartPolicy>,
+}
+
+impl Container {
+    /// Changes limits and policy; the kernel first, then the record.
+    pub(crate) async fn update(&mut self, update: UpdateContainer) -> Result<Vec<String>, EngineError> {
+        let view = self.view();
+        if view.state.word() == "removing" {
+            return Err(EngineError::conflict(format!("cannot update container {}: it is being removed", view.id)));
+        }
+        let mut next = (*view).clone();
+        let spec = Arc::make_mut(&mut next.spec);
+        if let Some(policy) = update.restart {
+            if spec.host.auto_remove && policy != RestartPolicy::No {
+                return Err(EngineError::invalid(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container",
+                ));
+            }
+            spec.host.restart = policy;
+        }
+        let mut changes = update.resources;
+        let warnings = check_memory(&spec.host.resources, &mut changes)?;
+        merge(&mut spec.host.resources, changes);
+        if view.state.is_running() {
+            self.running_shim()?.update(bundle::limits_document(&next.spec.host)?).await?;
+        }
+        self.commit_record_of(&next).await?;
+        self.engine.publish(&next, "update", []);
+        self.install(next);
+        Ok(warnings)
+    }
+}
+
+fn check_memory(old: &Resources, changes: &mut Resources) -> Result<Vec<String>, EngineError> {
+    let swap = if changes.memory_swap == 0 { old.memory_swap } else { changes.memory_swap };
+    if changes.memory > 0 && changes.memory_swap == 0 && swap > 0 && changes.memory > swap {
+        return Err(EngineError::conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        ));
+    }
+    if changes.memory_swap > 0 && changes.memory == 0 && old.memory > 0 && changes.memory_swap < old.memory {
+        return Err(EngineError::conflict("Minimum memoryswap limit should be larger than memory limit, see usage"));
+    }
+    let mut settled = changes.clone();
+    let warnings = limits::settle(&mut settled)?;
+    changes.blkio_weight = settled.blkio_weight;
+    changes.oom_kill_disable = settled.oom_kill_disable;
+    Ok(warnings)
+}
+
+/// Takes over what is given.
+fn merge(old: &mut Resources, new: Resources) {
+    fn number<T: Default + PartialEq>(old: &mut T, new: T) {
+        if new != T::default() {
+            *old = new;
+        }
+    }
+    number(&mut old.memory, new.memory);
+    number(&mut old.memory_reservation, new.memory_reservation);
+    number(&mut old.memory_swap, new.memory_swap);
+    number(&mut old.memory_swappiness, new.memory_swappiness);
+    number(&mut old.kernel_memory, new.kernel_memory);
+    number(&mut old.kernel_memory_tcp, new.kernel_memory_tcp);
+    number(&mut old.oom_kill_disable, new.oom_kill_disable);
+    number(&mut old.cpu_shares, new.cpu_shares);
+    if new.nano_cpus != 0 {
+        // A share of CPUs and a quota exclude each other.
+        (old.cpu_period, old.cpu_quota) = (0, 0);
+    }
+    if new.cpu_period != 0 || new.cpu_quota != 0 {
+        old.nano_cpus = 0;
+    }
+    number(&mut old.nano_cpus, new.nano_cpus);
+    number(&mut old.cpu_period, new.cpu_period);
+    number(&mut old.cpu_quota, new.cpu_quota);
+    number(&mut old.cpu_realtime_period, new.cpu_realtime_period);
+    number(&mut old.cpu_realtime_runtime, new.cpu_realtime_runtime);
+    number(&mut old.cpuset_cpus, new.cpuset_cpus);
+    number(&mut old.cpuset_mems, new.cpuset_mems);
+    number(&mut old.pids_limit, new.pids_limit);
+    number(&mut old.blkio_weight, new.blkio_weight);
+    number(&mut old.blkio_weight_device, new.blkio_weight_device);
+    number(&mut old.blkio_device_read_bps, new.blkio_device_read_bps);
+    number(&mut old.blkio_device_write_bps, new.blkio_device_write_bps);
+    number(&mut old.blkio_device_read_iops, new.blkio_device_read_iops);
+    number(&mut old.blkio_device_write_iops, new.blkio_device_write_iops);
+    number(&mut old.ulimits, new.ulimits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_above_the_swap_limit_needs_both() {
+        let old = Resources { memory: 100, memory_swap: 200, ..Resources::default() };
+        let refused = |changes: Resources| check_memory(&old, &mut changes.clone()).expect_err("refused").to_string();
+        assert!(
+            refused(Resources { memory: 300, ..Resources::default() })
+                .contains("update the memoryswap at the same time")
+        );
+        assert!(refused(Resources { memory_swap: 50, ..Resources::default() }).contains("larger than memory limit"));
+        assert!(check_memory(&old, &mut Resources { memory: 300, memory_swap: -1, ..Resources::default() }).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let mut old = Resources { memory: 100, cpu_quota: 5, cpu_period: 10, ..Resources::default() };
+        merge(&mut old, Resources { nano_cpus: 7, pids_limit: Some(9), ..Resources::default() });
+        assert_eq!((old.memory, old.cpu_quota, old.nano_cpus, old.pids_limit), (100, 0, 7, Some(9)));
+    }
+}

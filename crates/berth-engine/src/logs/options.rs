@@ -1,0 +1,192 @@
+//! Options of log drivers: what there is, and what each means (B159).
+
+use std::collections::BTreeMap;
+
+use berth_model::ByteSize;
+
+use crate::{EngineError, spec::LogConfig, view::ContainerView};
+
+/// Memory for lines that wait, in the non-blocking mode, when nobody says.
+const DEFAULT_BUFFER: u64 = 1 << 20;
+
+/// What a shim must know of a container's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogOptions {
+    pub max_size: u64,
+    pub max_file: u32,
+    pub compress: bool,
+    pub non_blocking_buffer: u64,
+    labels: Vec<String>,
+    env: Vec<String>,
+    tag: String,
+}
+
+/// Refuses unknown drivers and options.
+pub(crate) fn check_config(log: &LogConfig) -> Result<(), EngineError> {
+    options(log).map(drop)
+}
+
+/// Reads the options of a container's log.
+pub(crate) fn options(log: &LogConfig) -> Result<LogOptions, EngineError> {
+    match log.driver.as_str() {
+        "none" => Ok(LogOptions::default()),
+        "json-file" => json_file(&log.options),
+        "local" | "syslog" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "etwlogs" => {
+            Err(EngineError::invalid(format!(
+                "logger: the log driver '{}' is not there yet: use json-file or none",
+                log.driver
+            )))
+        }
+        unknown => Err(EngineError::invalid(format!("logger: no log driver named '{unknown}' is registered"))),
+    }
+}
+
+fn json_file(given: &BTreeMap<String, String>) -> Result<LogOptions, EngineError> {
+    let mut options = LogOptions { max_file: 1, ..LogOptions::default() };
+    let mut non_blocking = false;
+    let mut buffer = DEFAULT_BUFFER;
+    for (key, value) in given {
+        let list = || value.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        match key.as_str() {
+            "max-size" => options.max_size = size(key, value)?,
+            "max-file" => options.max_file = count(value)?,
+            "compress" => options.compress = switch(key, value)?,
+            "labels" => options.labels = list(),
+            "env" => options.env = list(),
+            "tag" => options.tag = tag(value)?,
+            "mode" => non_blocking = mode(value)?,
+            "max-buffer-size" => buffer = size(key, value)?,
+            "labels-regex" | "env-regex" => {
+                return Err(EngineError::invalid(format!(
+                    "the log option '{key}' is not there yet: name them by '{}'",
+                    key.trim_end_matches("-regex")
+                )));
+            }
+            _ => {
+                return Err(EngineError::invalid(format!("unknown log opt '{key}' for json-file log driver")));
+            }
+        }
+    }
+    if options.compress && (options.max_file < 2 || options.max_size == 0) {
+        return Err(EngineError::invalid("compression cannot be enabled when max file count is 1"));
+    }
+    if options.max_file > 1 && options.max_size == 0 {
+        return Err(EngineError::invalid("max-file cannot be set without max-size"));
+    }
+    if non_blocking {
+        options.non_blocking_buffer = buffer;
+    }
+    Ok(options)
+}
+
+fn size(key: &str, value: &str) -> Result<u64, EngineError> {
+    match value.parse::<ByteSize>() {
+        Ok(size) if size.bytes() > 0 => Ok(size.bytes()),
+        Ok(_) => Err(EngineError::invalid(format!("{key} must be a positive number: {value}"))),
+        Err(error) => Err(EngineError::invalid(error.to_string())),
+    }
+}
+
+fn count(value: &str) -> Result<u32, EngineError> {
+    match value.parse() {
+        Ok(0) => Err(EngineError::invalid("max-file cannot be less than 1")),
+        Ok(count) => Ok(count),
+        Err(_) => Err(EngineError::invalid(format!("max-file must be a number: {value}"))),
+    }
+}
+
+fn switch(key: &str, value: &str) -> Result<bool, EngineError> {
+    match value {
+        "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
+        "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
+        _ => Err(EngineError::invalid(format!("{key} must be true or false: {value}"))),
+    }
+}
+
+/// `true` for the mode that drops instead of waiting.
+fn mode(value: &str) -> Result<bool, EngineError> {
+    match value {
+        "blocking" | "" => Ok(false),
+        "non-blocking" => Ok(true),
+        _ => Err(EngineError::invalid(format!("logger: logging mode not supported: {value}"))),
+    }
+}
+
+/// Words a tag may name in double braces.
+const TAG_WORDS: [&str; 7] = ["ID", "FullID", "Name", "ImageName", "ImageID", "ImageFullID", "DaemonName"];
+
+fn tag(value: &str) -> Result<String, EngineError> {
+    let known = |field: &str| field.strip_prefix('.').is_some_and(|word| TAG_WORDS.contains(&word));
+    for piece in value.split("{{").skip(1) {
+        match piece.split_once("}}") {
+            Some((field, _)) if known(field.trim()) => {}
+            _ => return Err(EngineError::invalid(format!("logger: invalid tag template: {value}"))),
+        }
+    }
+    Ok(value.to_owned())
+}
+
+impl LogOptions {
+    /// The attributes every line of a container carries.
+    pub(crate) fn attributes_of(&self, view: &ContainerView) -> BTreeMap<String, String> {
+        let config = &view.spec.config;
+        let labels = self.labels.iter().filter_map(|key| Some((key.clone(), config.labels.get(key)?.clone())));
+        let env = self.env.iter().filter_map(|key| {
+            let line = config.env.iter().find(|line| line.split('=').next() == Some(key))?;
+            Some((key.clone(), line.split_once('=')?.1.to_owned()))
+        });
+        let tag = (!self.tag.is_empty()).then(|| ("tag".to_owned(), fill_tag(&self.tag, view)));
+        labels.chain(env).chain(tag).collect()
+    }
+}
+
+fn fill_tag(template: &str, view: &ContainerView) -> String {
+    let mut text = String::new();
+    let mut pieces = template.split("{{");
+    text.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let (field, rest) = piece.split_once("}}").unwrap_or((piece, ""));
+        match field.trim().trim_start_matches('.') {
+            "ID" => text.push_str(view.id.short()),
+            "FullID" => text.push_str(view.id.as_str()),
+            "Name" => text.push_str(view.name.as_str()),
+            "ImageName" => text.push_str(&view.spec.image),
+            "ImageID" => text.push_str(view.spec.image_id.short()),
+            "ImageFullID" => text.push_str(view.spec.image_id.as_str()),
+            _ => text.push_str("berth"),
+        }
+        text.push_str(rest);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(given: &[(&str, &str)]) -> Result<LogOptions, String> {
+        let options = given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        super::options(&LogConfig { driver: "json-file".to_owned(), options }).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_are_read_and_checked() {
+        let options = check(&[("max-size", "10m"), ("max-file", "3"), ("compress", "true")]).expect("valid");
+        assert_eq!((options.max_size, options.max_file, options.compress), (10 << 20, 3, true));
+        for (given, message) in [
+            (&[("nope", "1")][..], "unknown log opt 'nope' for json-file log driver"),
+            (&[("max-size", "x")], "invalid size: 'x'"),
+            (&[("max-file", "0")], "max-file cannot be less than 1"),
+            (&[("max-file", "2")], "max-file cannot be set without max-size"),
+            (&[("mode", "x")], "logger: logging mode not supported: x"),
+            (&[("tag", "{{.Nope}}")], "logger: invalid tag template: {{.Nope}}"),
+        ] {
+            assert_eq!(check(given), Err(message.to_owned()));
+        }
+        let unknown = LogConfig { driver: "nope".to_owned(), options: BTreeMap::new() };
+        assert_eq!(
+            super::options(&unknown).expect_err("unknown").to_string(),
+            "logger: no log driver named 'nope' is registered"
+        );
+    }
+}

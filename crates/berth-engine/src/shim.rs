@@ -1,0 +1,262 @@
+//! The engine's side of `berth.shim.v1`: starting shims, finding them again, and what is asked of them.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use berth_model::{ContainerId, Signal, Timestamp, lifecycle::Failure};
+use berth_proto::{
+    client::{CallError, Client, Raw},
+    shim::{
+        AttachRequest, AttachResponse, ExecRequest, ExecResponse, KillRequest, KillResponse, LaunchRequest,
+        LaunchResponse, PauseRequest, PauseResponse, ProcessesRequest, ProcessesResponse, ResizeRequest,
+        ResizeResponse, ResumeRequest, ResumeResponse, SERVICE, ShutdownRequest, ShutdownResponse, StartFailure,
+        StatsRequest, StatsResponse, StatusRequest, StatusResponse, UpdateRequest, UpdateResponse, WaitRequest,
+        WaitResponse,
+    },
+};
+use berth_sys::{
+    exec::CStrings,
+    spawn::{Program, SpawnRequest},
+};
+use tokio::io::unix::AsyncFd;
+
+use crate::EngineError;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub code: i32,
+    pub at: Timestamp,
+    pub oom_killed: bool,
+}
+
+/// Starts shims from a sealed copy of this program, which no container can write to.
+pub(crate) struct Launcher {
+    program: OwnedFd,
+    nothing: OwnedFd,
+}
+
+/// Why a container's shim did not report a start.
+pub(crate) enum LaunchError {
+    /// The program, or what it needs, is not there or not allowed.
+    Failed(Failure),
+    /// The shim itself could not be started or asked.
+    Broken(EngineError),
+}
+
+impl Launcher {
+    pub(crate) fn new() -> Result<Self, EngineError> {
+        let program =
+            berth_sys::memfd::sealed_self().map_err(EngineError::io("copying this program", "/proc/self/exe"))?;
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+        Ok(Self { program, nothing: null.map_err(EngineError::io("opening", "/dev/null"))?.into() })
+    }
+
+    /// Starts a shim and, by it, its container. `descriptors` are those the request speaks of.
+    pub(crate) async fn launch(
+        &self,
+        id: &ContainerId,
+        request: LaunchRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(Shim, LaunchResponse), LaunchError> {
+        let socket = PathBuf::from(&request.socket_path);
+        let client = self.spawn(id).map_err(LaunchError::Broken)?;
+        let shim = Shim { id: id.clone(), client, socket };
+        match shim.client.call_with_fds(SERVICE, "Launch", &request, descriptors).await {
+            Ok(response) => Ok((shim, response)),
+            Err(error) => Err(match launch_failure(&error) {
+                Some(failure) => LaunchError::Failed(failure),
+                None => LaunchError::Broken(shim.failed(error)),
+            }),
+        }
+    }
+
+    fn spawn(&self, id: &ContainerId) -> Result<Client, EngineError> {
+        let broken = || EngineError::io("starting the shim of", id.short());
+        let (ours, theirs) = StdUnixStream::pair().map_err(broken())?;
+        let words = ["berth-shim", "--launch"].map(|word| CString::new(word).expect("no NUL"));
+        let (arguments, environment) = (CStrings::new(words.into()), CStrings::new(Vec::new()));
+        let spawned = SpawnRequest {
+            program: Program::Descriptor(self.program.as_fd()),
+            arguments: &arguments,
+            environment: &environment,
+            stdio: [theirs.as_fd(), self.nothing.as_fd(), self.nothing.as_fd()],
+            more: &[],
+            directory: c"/",
+            new_session: true,
+        }
+        .run()
+        .map_err(broken())?;
+        tokio::spawn(reap(spawned.pidfd));
+        Client::from_std(ours).map_err(broken())
+    }
+}
+
+/// Takes the exit status of a shim when it ends, so that it leaves no zombie.
+#[expect(
+    deprecated,
+    reason = "the new way is unsafe, and an owned descriptor that nobody else closes is sound this way too"
+)]
+async fn reap(pidfd: OwnedFd) {
+    if let Ok(pidfd) = AsyncFd::new(pidfd) {
+        // A pidfd becomes readable when its process has ended.
+        let _ = pidfd.readable().await;
+        let options = rustix::process::WaitIdOptions::EXITED;
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options);
+    }
+}
+
+fn launch_failure(error: &CallError) -> Option<Failure> {
+    let status = error.status()?;
+    let failure = StartFailure::of(status)?;
+    Some(Failure { code: i32::try_from(failure.exit_code).unwrap_or(128), message: status.message.clone() })
+}
+
+/// A running shim. Clones share its connection.
+#[derive(Clone)]
+pub(crate) struct Shim {
+    id: ContainerId,
+    client: Client,
+    socket: PathBuf,
+}
+
+/// A connection that carries a container's or exec's streams, and what is known of it.
+pub(crate) struct Streams {
+    pub raw: Raw,
+    pub log: Option<berth_proto::shim::LogPosition>,
+}
+
+impl Shim {
+    /// Where the shim of a container listens. Short, because of the kernel's limit of 108 bytes.
+    pub(crate) fn socket_path(run: &Path, id: &ContainerId) -> PathBuf {
+        run.join("s").join(&id.as_str()[..20])
+    }
+
+    /// Finds the shim of a container again.
+    pub(crate) async fn connect(id: &ContainerId, socket: &Path) -> io::Result<Self> {
+        let client = Client::new(dial(socket).await?);
+        Ok(Self { id: id.clone(), client, socket: socket.to_owned() })
+    }
+
+    pub(crate) async fn status(&self) -> Result<StatusResponse, EngineError> {
+        self.ask("Status", &StatusRequest {}).await
+    }
+
+    /// Waits for the end of the main process, or of an exec.
+    pub(crate) async fn wait(&self, exec_id: &str) -> Result<Exit, EngineError> {
+        let end: WaitResponse = self.ask("Wait", &WaitRequest { exec_id: exec_id.to_owned() }).await?;
+        Ok(Exit {
+            code: i32::try_from(end.exit_code).unwrap_or(255),
+            at: Timestamp::from_nanos(end.exited_at_ns),
+            oom_killed: end.oom_killed,
+        })
+    }
+
+    pub(crate) async fn kill(&self, signal: Signal, all: bool) -> Result<(), EngineError> {
+        let request = KillRequest { exec_id: String::new(), signal: signal.number().unsigned_abs(), all };
+        self.ask::<_, KillResponse>("Kill", &request).await.map(drop)
+    }
+
+    /// Ends an exec at once.
+    pub(crate) async fn kill_exec(&self, exec_id: &str) -> Result<(), EngineError> {
+        let signal = Signal::KILL.number().unsigned_abs();
+        let request = KillRequest { exec_id: exec_id.to_owned(), signal, all: false };
+        self.ask::<_, KillResponse>("Kill", &request).await.map(drop)
+    }
+
+    pub(crate) async fn pause(&self) -> Result<(), EngineError> {
+        self.ask::<_, PauseResponse>("Pause", &PauseRequest {}).await.map(drop)
+    }
+
+    pub(crate) async fn resume(&self) -> Result<(), EngineError> {
+        self.ask::<_, ResumeResponse>("Resume", &ResumeRequest {}).await.map(drop)
+    }
+
+    pub(crate) async fn resize(&self, exec_id: &str, width: u32, height: u32) -> Result<(), EngineError> {
+        let request = ResizeRequest { exec_id: exec_id.to_owned(), width, height };
+        self.ask::<_, ResizeResponse>("Resize", &request).await.map(drop)
+    }
+
+    /// Changes the limits of the running container; `resources` is the runtime specification's document.
+    pub(crate) async fn update(&self, resources: Vec<u8>) -> Result<(), EngineError> {
+        self.ask::<_, UpdateResponse>("Update", &UpdateRequest { resources }).await.map(drop)
+    }
+
+    pub(crate) async fn stats(&self) -> Result<StatsResponse, EngineError> {
+        self.ask("Stats", &StatsRequest {}).await
+    }
+
+    pub(crate) async fn processes(&self) -> Result<Vec<u32>, EngineError> {
+        let answer: ProcessesResponse = self.ask("Processes", &ProcessesRequest {}).await?;
+        Ok(answer.pids)
+    }
+
+    /// Ends the shim of a container that is gone, and with it the cgroup and the mounts.
+    pub(crate) async fn shut_down(&self, force: bool) -> Result<(), EngineError> {
+        self.ask::<_, ShutdownResponse>("Shutdown", &ShutdownRequest { force }).await.map(drop)
+    }
+
+    /// Attaches a new client to the running container.
+    pub(crate) async fn attach(&self, request: &AttachRequest) -> Result<Streams, EngineError> {
+        let own = self.own_connection().await?;
+        let answer: AttachResponse = own.call(SERVICE, "Attach", request).await.map_err(|error| self.failed(error))?;
+        Ok(Streams { raw: self.into_raw(own).await?, log: answer.log })
+    }
+
+    /// Starts an exec; its streams are on the connection that is given back when the request names any.
+    pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<(ExecResponse, Option<Raw>), LaunchError> {
+        let own = self.own_connection().await.map_err(LaunchError::Broken)?;
+        let answer: ExecResponse =
+            own.call(SERVICE, "Exec", request).await.map_err(|error| match launch_failure(&error) {
+                Some(failure) => LaunchError::Failed(failure),
+                None => LaunchError::Broken(self.failed(error)),
+            })?;
+        let streams = if request.streams.is_some_and(|set| set.stdin || set.stdout || set.stderr) {
+            Some(self.into_raw(own).await.map_err(LaunchError::Broken)?)
+        } else {
+            None
+        };
+        Ok((answer, streams))
+    }
+
+    async fn own_connection(&self) -> Result<Client, EngineError> {
+        let stream = dial(&self.socket).await.map_err(EngineError::io("connecting to the shim at", &self.socket))?;
+        Ok(Client::new(stream))
+    }
+
+    async fn into_raw(&self, client: Client) -> Result<Raw, EngineError> {
+        client.into_raw().await.map_err(EngineError::io("taking over the connection to the shim at", &self.socket))
+    }
+
+    async fn ask<Q: prost::Message, R: prost::Message + Default>(
+        &self,
+        method: &str,
+        request: &Q,
+    ) -> Result<R, EngineError> {
+        self.client.call(SERVICE, method, request).await.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: CallError) -> EngineError {
+        EngineError::Shim { id: self.id.to_string(), source }
+    }
+}
+
+/// Connects to a socket whose path may be longer than an address: by way of its directory.
+async fn dial(socket: &Path) -> io::Result<tokio::net::UnixStream> {
+    if let Ok(stream) = tokio::net::UnixStream::connect(socket).await {
+        return Ok(stream);
+    }
+    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let directory = std::fs::File::open(directory)?;
+    let short = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    tokio::net::UnixStream::connect(Path::new(&short).join(name)).await
+}

@@ -1,0 +1,133 @@
+//! Collecting what nobody needs any more: content and layers that no image, no container and nothing in the making leads to.
+
+use std::collections::{BTreeSet, HashSet};
+
+use berth_content::ContentError;
+use berth_model::Digest;
+use berth_oci::image::Descriptor;
+
+use crate::{
+    ImageError, Images,
+    catalog::descriptor_of,
+    documents::{Configured, Target},
+};
+
+/// What a collection took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How many blobs.
+    pub blobs: usize,
+    /// How many layers.
+    pub layers: usize,
+    /// Bytes of both.
+    pub bytes: u64,
+}
+
+/// What is needed.
+#[derive(Default)]
+struct Needed {
+    blobs: HashSet<Digest>,
+    chains: HashSet<Digest>,
+}
+
+impl Images {
+    /// Puts the store in order after a start: layers of images that containers use, and that did not survive, are unpacked again; what nobody
+    /// needs is collected. `in_use` are the ids of the images of all containers.
+    ///
+    /// # Errors
+    /// The first thing that failed, after all has been tried.
+    pub fn reconcile(&self, in_use: &[Digest]) -> Result<Collected, ImageError> {
+        let mut failed = None;
+        for digest in in_use.iter().collect::<BTreeSet<_>>() {
+            if self.inner.content.size(digest).is_none() {
+                continue;
+            }
+            let target = Descriptor::new("", digest.clone(), 0);
+            let restored =
+                self.image_of(&target, digest.as_str(), None).and_then(|image| self.rootfs(&image).map(drop));
+            failed = failed.or(restored.err());
+        }
+        let collected = self.collect(in_use)?;
+        failed.map_or(Ok(collected), Err)
+    }
+
+    /// Removes content and layers that nobody needs. `in_use` are the ids of the images of all containers.
+    ///
+    /// # Errors
+    /// [`ImageError`] if records or directories cannot be worked with. Nothing that is needed is ever removed.
+    pub fn collect(&self, in_use: &[Digest]) -> Result<Collected, ImageError> {
+        let _one_at_a_time = self.lock_naming();
+        self.collect_locked(in_use)
+    }
+
+    pub(crate) fn collect_locked(&self, in_use: &[Digest]) -> Result<Collected, ImageError> {
+        // In this order: what begins from here on is younger than the sweep, or remembered as held; what ended before has left its record.
+        let sweep = self.inner.content.begin_sweep();
+        let held = self.inner.holds.begin_collection();
+        let mut needed = Needed::default();
+        for row in self.inner.store.images().list()? {
+            self.need(&descriptor_of(&row)?, &mut needed)?;
+        }
+        for digest in in_use.iter().chain(&held) {
+            if self.inner.content.size(digest).is_some() {
+                self.need(&Descriptor::new("", digest.clone(), 0), &mut needed)?;
+            }
+        }
+        let mut collected = self.collect_layers(&needed)?;
+        let swept = sweep.run(&needed.blobs)?;
+        self.forget_documents(&swept.blobs);
+        collected.blobs = swept.blobs.len();
+        collected.bytes += swept.bytes;
+        Ok(collected)
+    }
+
+    fn collect_layers(&self, needed: &Needed) -> Result<Collected, ImageError> {
+        let layers = &self.inner.layers;
+        let mut bytes = 0;
+        let unneeded = self.inner.holds.decide(|is_held| {
+            let all = layers.all().into_iter();
+            let unneeded: Vec<Digest> = all.filter(|chain| !needed.chains.contains(chain) && !is_held(chain)).collect();
+            bytes = layers.bytes_of(&unneeded);
+            layers.forget(&unneeded);
+            unneeded
+        });
+        if !unneeded.is_empty() {
+            // The record first: a directory without one is thrown away when the store is opened again.
+            self.inner.store.images().delete_layers(unneeded.clone())?;
+        }
+        for chain in &unneeded {
+            // Unpacked anew in this instant, it is not ours to remove.
+            if layers.bytes(chain).is_none() {
+                self.inner.snapshots.remove_layer(chain.hex());
+            }
+        }
+        Ok(Collected { blobs: 0, layers: unneeded.len(), bytes })
+    }
+
+    /// Adds all that a manifest or index leads to and that is here.
+    fn need(&self, descriptor: &Descriptor, needed: &mut Needed) -> Result<(), ImageError> {
+        if !needed.blobs.insert(descriptor.digest.clone()) {
+            return Ok(());
+        }
+        match self.target(descriptor) {
+            Ok(Target::Index(index)) => index.manifests.iter().try_for_each(|inner| self.need(inner, needed)),
+            Ok(Target::Manifest(manifest)) => {
+                needed.blobs.insert(manifest.config.digest.clone());
+                needed.blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+                match self.config(&manifest.config.digest) {
+                    Ok(config) => needed.chains.extend(chains(&config)),
+                    // What cannot be read cannot be unpacked either: it needs no layers.
+                    Err(ImageError::Content(ContentError::NotFound { .. }) | ImageError::Invalid(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                Ok(())
+            }
+            Err(ImageError::Content(ContentError::NotFound { .. }) | ImageError::Invalid(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn chains(config: &Configured) -> impl Iterator<Item = Digest> + '_ {
+    config.chains.iter().cloned()
+}

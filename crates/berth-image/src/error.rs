@@ -1,0 +1,126 @@
+//! Why an image operation failed. The texts are Docker's where clients know them.
+
+use berth_archive::ArchiveError;
+use berth_content::ContentError;
+use berth_model::{Digest, ErrorKind, InvalidReference};
+use berth_snapshot::SnapshotError;
+use berth_store::StoreError;
+
+use crate::ResolveError;
+
+/// An error of the image store.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No image of that name or id.
+    #[error("No such image: {0}")]
+    NotFound(String),
+    /// The name has not the form of one.
+    #[error(transparent)]
+    Reference(#[from] InvalidReference),
+    /// A tag has not the form of one.
+    #[error("invalid tag format")]
+    InvalidTag,
+    /// A name that would look like a digest.
+    #[error("refusing to create an ambiguous tag using digest algorithm as name")]
+    AmbiguousTag,
+    /// Several ids begin so.
+    #[error("multiple images found with provided prefix: {0}")]
+    AmbiguousPrefix(String),
+    /// The image is here, but not for that platform.
+    #[error("image with reference {name} was found but does not provide the specified platform ({platform})")]
+    NoSuchPlatform {
+        /// The image.
+        name: String,
+        /// The platform asked for.
+        platform: String,
+    },
+    /// An archive was loaded whose image is for other platforms than the one asked for.
+    #[error("image {name} was loaded, but doesn't provide the requested platform ([{platform}])")]
+    LoadedForOther {
+        /// The image.
+        name: String,
+        /// The platform asked for.
+        platform: String,
+    },
+    /// The image cannot be removed.
+    #[error("conflict: unable to delete {what} ({}) - {reason}", if *.hard { "cannot be forced" } else { "must be forced" })]
+    InUse {
+        /// The image as the message names it.
+        what: String,
+        /// Whether force would not help either.
+        hard: bool,
+        /// Why.
+        reason: String,
+    },
+    /// An archive that holds no image in any form known.
+    #[error("unrecognized image format")]
+    UnrecognizedFormat,
+    /// An archive that ends before its first header does.
+    #[error("unexpected EOF")]
+    UnexpectedEof,
+    /// A document of an image is wrong.
+    #[error("invalid image: {0}")]
+    Invalid(String),
+    /// A layer is not what the image's configuration says.
+    #[error("layer {blob} unpacks to {found}, but the image's configuration says {expected}")]
+    WrongLayer {
+        /// The layer.
+        blob: Digest,
+        /// The digest of its uncompressed content.
+        found: Digest,
+        /// What the configuration says.
+        expected: Digest,
+    },
+    /// Unpacking a layer failed.
+    #[error("unpacking layer {blob}: {source}")]
+    Unpack {
+        /// The layer.
+        blob: Digest,
+        /// The reason.
+        source: ArchiveError,
+    },
+    /// A change of an import is no instruction, or one that does not belong there.
+    #[error("{0} is not a valid change command")]
+    NotAChange(String),
+    /// A change of an import is wrong.
+    #[error("{0}")]
+    Change(String),
+    /// Pulling failed.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// An archive's reason.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The content store's reason.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The layer trees' reason.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The database's reason.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ImageError {
+    /// The coarse kind of this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) | Self::NoSuchPlatform { .. } => ErrorKind::NotFound,
+            Self::Reference(_) | Self::InvalidTag | Self::AmbiguousTag | Self::AmbiguousPrefix(_) => ErrorKind::Invalid,
+            Self::NotAChange(_) | Self::Change(_) => ErrorKind::Invalid,
+            Self::InUse { .. } => ErrorKind::Conflict,
+            Self::LoadedForOther { .. } => ErrorKind::NotFound,
+            Self::UnrecognizedFormat | Self::UnexpectedEof | Self::Invalid(_) | Self::WrongLayer { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::Unpack { source, .. } => source.kind(),
+            Self::Resolve(error) => error.kind(),
+            Self::Archive(error) => error.kind(),
+            Self::Content(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+        }
+    }
+}

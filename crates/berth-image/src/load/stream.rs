@@ -1,0 +1,150 @@
+//! Reads an archive once: documents into memory, blobs into the content store.
+//!
+//! One thread reads, hashes and writes; another syncs what is whole and makes it visible, so that the disk works while the archive streams.
+
+use std::{
+    collections::HashMap,
+    io::{BufReader, Read, Write as _},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
+
+use berth_archive::{ArchiveError, Kind, Member, MemberName, TarReader, decoder};
+use berth_content::{ContentError, Finished};
+use berth_model::{Algorithm, Digest};
+
+use crate::{ImageError, Images, documents::MAX_DOCUMENT};
+
+/// How much is read at a time, in bytes.
+const READ: usize = 256 * 1024;
+/// How many whole blobs may wait for their sync.
+const SYNC_QUEUE: usize = 16;
+/// How many symbolic links may lead to one another.
+const MAX_LINKS: usize = 10;
+
+/// What an archive holds.
+#[derive(Default)]
+pub(super) struct Contents {
+    /// `index.json` of a layout.
+    pub index: Option<Vec<u8>>,
+    /// `manifest.json` of Docker's.
+    pub manifest: Option<Vec<u8>>,
+    /// Everything else, by its path in the archive.
+    blobs: HashMap<Vec<u8>, (Digest, u64)>,
+    /// Old archives of Docker hold a layer once and link to it.
+    links: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Contents {
+    /// The blob at a path of the archive.
+    pub fn blob(&self, path: &str) -> Result<(Digest, u64), ImageError> {
+        let missing = || ImageError::Invalid(format!("the archive names the file {path:?}, but does not hold it"));
+        let mut name = MemberName::parse(path.as_bytes())?.as_bytes().to_vec();
+        for _ in 0..MAX_LINKS {
+            if let Some(blob) = self.blobs.get(&name) {
+                return Ok(blob.clone());
+            }
+            name = self.links.get(&name).ok_or_else(missing)?.clone();
+        }
+        Err(missing())
+    }
+}
+
+/// Reads the whole archive. When this returns, its blobs are on the disk.
+pub(super) fn read(images: &Images, archive: impl Read + Send) -> Result<Contents, ImageError> {
+    let (whole, to_sync) = sync_channel(SYNC_QUEUE);
+    thread::scope(|scope| {
+        let syncing = scope.spawn(move || commit_all(&to_sync));
+        let read = read_members(images, archive, &whole);
+        drop(whole);
+        let committed = syncing.join().expect("syncing does not panic");
+        let contents = read?;
+        committed?;
+        Ok(contents)
+    })
+}
+
+fn commit_all(whole: &Receiver<Finished>) -> Result<(), ContentError> {
+    // After a failure the rest is dropped, and with it removed.
+    whole.iter().try_for_each(|blob| blob.commit().map(drop))
+}
+
+fn read_members(
+    images: &Images,
+    archive: impl Read + Send,
+    whole: &SyncSender<Finished>,
+) -> Result<Contents, ImageError> {
+    let input = decoder(BufReader::with_capacity(READ, archive)).map_err(ArchiveError::Read)?;
+    let mut archive = TarReader::new(BufReader::with_capacity(READ, input));
+    let mut contents = Contents::default();
+    let mut first = true;
+    loop {
+        let member = match archive.next_member() {
+            Ok(Some(member)) => member,
+            Ok(None) => break,
+            // Too short to be an archive at all: other engines say just this.
+            Err(ArchiveError::Truncated(_)) if first => return Err(ImageError::UnexpectedEof),
+            Err(ArchiveError::Header { .. }) if first => return Err(ImageError::UnrecognizedFormat),
+            Err(error) => return Err(error.into()),
+        };
+        first = false;
+        let name = MemberName::parse(&member.name)?;
+        match (member.kind, name.as_bytes()) {
+            (Kind::File, b"index.json") => contents.index = Some(archive.read_all(MAX_DOCUMENT)?),
+            (Kind::File, b"manifest.json") => contents.manifest = Some(archive.read_all(MAX_DOCUMENT)?),
+            (Kind::File, b"oci-layout" | b"repositories") => {}
+            (Kind::File, path) => {
+                let blob = ingest(images, path, &member, &mut archive, whole)?;
+                contents.blobs.insert(path.to_vec(), blob);
+            }
+            (Kind::Symlink, path) => {
+                // Relative to where the link stands.
+                let target = [name.split().0, b"/", &member.link].concat();
+                contents.links.insert(path.to_vec(), MemberName::parse(&target)?.as_bytes().to_vec());
+            }
+            (Kind::HardLink, path) => {
+                contents.links.insert(path.to_vec(), MemberName::parse(&member.link)?.as_bytes().to_vec());
+            }
+            _ => {}
+        }
+    }
+    Ok(contents)
+}
+
+fn ingest<R: std::io::BufRead>(
+    images: &Images,
+    path: &[u8],
+    member: &Member,
+    archive: &mut TarReader<R>,
+    whole: &SyncSender<Finished>,
+) -> Result<(Digest, u64), ImageError> {
+    let content = &images.inner.content;
+    let promised = promised_digest(path);
+    if let Some(digest) = &promised
+        && content.size(digest) == Some(member.size)
+        && content.hold(digest)?
+    {
+        return Ok((digest.clone(), member.size));
+    }
+    let mut ingest = content.ingest(promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
+    loop {
+        let chunk = archive.fill()?;
+        if chunk.is_empty() {
+            break;
+        }
+        let n = chunk.len();
+        ingest.write_all(chunk).map_err(|error| ingest.failed(error))?;
+        archive.consume(n);
+    }
+    let finished = ingest.finish(promised.as_ref())?;
+    let blob = (finished.digest().clone(), finished.bytes());
+    // The other end is gone only after a failure, which is reported from there.
+    let _ = whole.send(finished);
+    Ok(blob)
+}
+
+/// The digest that a path of a layout promises: `blobs/sha256/<hex>`.
+fn promised_digest(path: &[u8]) -> Option<Digest> {
+    let (algorithm, hex) = std::str::from_utf8(path).ok()?.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}

@@ -1,0 +1,107 @@
+//! The bridge of a network: found or made, with the gateway's address on it.
+
+use ipnet::Ipv4Net;
+
+use crate::error::NetError;
+use crate::mac::MacAddress;
+use crate::netlink::route::{self, Link};
+use crate::netlink::{Batch, NetlinkError, Socket};
+
+/// What a bridge should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The network's name, for errors.
+    pub network: String,
+    /// The device.
+    pub name: String,
+    /// The gateway's address with the length of the subnet's prefix.
+    pub gateway: Ipv4Net,
+    /// The gateway's hardware address.
+    pub mac: MacAddress,
+    /// The longest packet, in bytes.
+    pub mtu: u32,
+    /// Whether it is somebody else's: then it is only used, never made or changed.
+    pub foreign: bool,
+}
+
+impl Wanted {
+    /// Finds the bridge or makes it, and gives its number.
+    ///
+    /// # Errors
+    /// A device of that name that is no bridge; a bridge with another address that has ports.
+    pub fn ensure(&self, socket: &mut Socket) -> Result<u32, NetError> {
+        match route::link_by_name(socket, &self.name).map_err(|source| self.refused(source))? {
+            Some(link) => self.adopt(socket, &link),
+            None if self.foreign => Err(NetError::NoSuchBridge(self.name.clone())),
+            None => self.make(socket),
+        }
+    }
+
+    fn make(&self, socket: &mut Socket) -> Result<u32, NetError> {
+        let mut batch = Batch::new();
+        route::add_bridge(&mut batch, &self.name, self.mac, self.mtu);
+        match socket.run(batch) {
+            // Somebody made it meanwhile: as good as our own, once it has the address.
+            Err(error) if error.errno() == Some(rustix::io::Errno::EXIST) => {}
+            outcome => outcome.map_err(|source| self.refused(source))?,
+        }
+        let link = route::link_by_name(socket, &self.name).map_err(|source| self.refused(source))?;
+        let link = link.ok_or_else(|| NetError::NoSuchBridge(self.name.clone()))?;
+        self.adopt(socket, &link).inspect_err(|_| {
+            let mut batch = Batch::new();
+            route::delete_link(&mut batch, link.index);
+            // The error that led here is the one to tell; an empty bridge harms nobody and is adopted next time.
+            let _ = socket.run(batch);
+        })
+    }
+
+    /// Uses a bridge that is there; a managed one is given the address and switched on if need be.
+    fn adopt(&self, socket: &mut Socket, link: &Link) -> Result<u32, NetError> {
+        if link.kind.as_deref() != Some("bridge") {
+            let kind = link.kind.clone().unwrap_or_else(|| "plain network device".to_owned());
+            return Err(NetError::NotABridge { name: self.name.clone(), kind });
+        }
+        let found = addresses_on(socket, link.index)?;
+        let mut batch = Batch::new();
+        if !found.contains(&self.gateway) {
+            if self.foreign {
+                return Err(NetError::NoBridgeAddress(self.name.clone()));
+            }
+            self.replace_addresses(socket, link, &found, &mut batch)?;
+        }
+        if !link.up {
+            route::set_up(&mut batch, "switching the bridge on", link.index);
+        }
+        socket.run(batch).map_err(|source| self.refused(source))?;
+        Ok(link.index)
+    }
+
+    fn replace_addresses(
+        &self,
+        socket: &mut Socket,
+        link: &Link,
+        found: &[Ipv4Net],
+        batch: &mut Batch,
+    ) -> Result<(), NetError> {
+        if let Some(found) = found.first().copied()
+            && !route::ports_of(socket, link.index)?.is_empty()
+        {
+            return Err(NetError::BridgeAddress { name: self.name.clone(), found, wanted: self.gateway });
+        }
+        for address in found {
+            route::delete_address(batch, link.index, *address);
+        }
+        route::add_address(batch, link.index, self.gateway);
+        Ok(())
+    }
+
+    fn refused(&self, source: NetlinkError) -> NetError {
+        NetError::Kernel { network: self.network.clone(), source }
+    }
+}
+
+/// The IPv4 addresses of a device, in the kernel's order: the first is the primary one.
+pub(crate) fn addresses_on(socket: &mut Socket, index: u32) -> Result<Vec<Ipv4Net>, NetError> {
+    let all = route::addresses(socket)?;
+    Ok(all.into_iter().filter(|(device, _)| *device == index).map(|(_, address)| address).collect())
+}

@@ -1,0 +1,75 @@
+//! What the operator decides about networks: the part of the daemon's options that belongs here.
+
+use ipnet::Ipv4Net;
+
+use crate::subnet::{self, AddressPool};
+
+/// The name of the default bridge, when nobody gives another.
+pub const DEFAULT_BRIDGE: &str = "berth0";
+
+/// The longest packet on bridges, in bytes, when nobody says.
+pub const DEFAULT_MTU: u32 = 1500;
+
+/// How many sandboxes wait ready for the next containers of a network. Each costs the kernel some 160 KiB.
+pub const DEFAULT_PREPARED: usize = 4;
+
+/// The settings of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// The bridge of the network `bridge` (`--bridge`, `--bip`).
+    pub bridge: DefaultBridge,
+    /// The part of the default bridge's subnet that containers get addresses from (`--fixed-cidr`); all of it if absent.
+    pub fixed_range: Option<Ipv4Net>,
+    /// The longest packet on the default bridge, in bytes (`--mtu`).
+    pub mtu: u32,
+    /// Where subnets come from that nobody chose (`--default-address-pool`).
+    pub pools: Vec<AddressPool>,
+    /// Whether to let the host pass packets on between its interfaces, if it does not yet (`--ip-forward`).
+    pub forward: bool,
+    /// Whether outbound traffic takes the host's address (`--ip-masq`).
+    pub masquerade: bool,
+    /// Whether containers on the default bridge reach each other (`--icc`).
+    pub between_containers: bool,
+    /// Whether to keep firewall rules (`--iptables`).
+    pub rules: bool,
+    /// The firewall table's name; two engines on one host need two.
+    pub table: String,
+    /// How many sandboxes are made ahead for a network that is in use; 0 turns that off.
+    pub prepared: usize,
+}
+
+/// The bridge of the network `bridge`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DefaultBridge {
+    /// Made by the engine when it is first needed.
+    Managed {
+        /// The device.
+        name: String,
+        /// The gateway's address in its subnet; the first free pool if absent.
+        address: Option<Ipv4Net>,
+    },
+    /// Made by somebody else, address included.
+    Foreign {
+        /// The device.
+        name: String,
+    },
+    /// None: containers ask for another network.
+    Off,
+}
+
+impl Default for NetConfig {
+    fn default() -> NetConfig {
+        NetConfig {
+            bridge: DefaultBridge::Managed { name: DEFAULT_BRIDGE.to_owned(), address: None },
+            fixed_range: None,
+            mtu: DEFAULT_MTU,
+            pools: subnet::default_pools(),
+            forward: true,
+            masquerade: true,
+            between_containers: true,
+            rules: true,
+            table: "berth".to_owned(),
+            prepared: DEFAULT_PREPARED,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Why the network did not do what it was asked.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use berth_model::{ErrorKind, HexId};
+use berth_store::StoreError;
+use ipnet::Ipv4Net;
+
+use crate::netlink::NetlinkError;
+
+/// An error of the network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The kernel refused a change.
+    #[error("network {network}: {source}: {}", cause(.source))]
+    Kernel {
+        /// The network's name.
+        network: String,
+        /// The step, and the kernel's reason.
+        source: NetlinkError,
+    },
+    /// A netlink socket or a list could not be had.
+    #[error("{source}: {}", cause(.source))]
+    Netlink {
+        /// The step, and the kernel's reason.
+        #[from]
+        source: NetlinkError,
+    },
+    /// A network namespace could not be made or entered.
+    #[error("{step}: {source}")]
+    Namespace {
+        /// What was to be done.
+        step: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A setting of the kernel could not be written.
+    #[error("writing {value} to {}: {source}", .path.display())]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        value: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The records could not be read or written.
+    #[error("{source}")]
+    Store {
+        /// The reason.
+        #[from]
+        source: StoreError,
+    },
+    /// A record cannot be understood.
+    #[error("the record of {what} cannot be read: {source}")]
+    Record {
+        /// Which record.
+        what: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// There is no such network.
+    #[error("network {0} not found")]
+    NotFound(String),
+    /// A name or the beginning of an id fits several networks.
+    #[error("network {0} is ambiguous ({1} matches found on name)")]
+    Ambiguous(String, usize),
+    /// The name is held by another network.
+    #[error("network with name {0} already exists")]
+    NameTaken(String),
+    /// A network must have a name.
+    #[error("invalid name: name is empty")]
+    EmptyName,
+    /// Two networks cannot share a bridge.
+    #[error(
+        "cannot create network {id} ({bridge}): conflicts with network {other} ({bridge}): \
+         networks have same bridge name"
+    )]
+    BridgeTaken {
+        /// The network that was to be made.
+        id: HexId,
+        /// The bridge.
+        bridge: String,
+        /// The network that has it.
+        other: HexId,
+    },
+    /// The container is on the network already.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    AlreadyConnected {
+        /// The container's name.
+        container: String,
+        /// The network's name.
+        network: String,
+    },
+    /// An option of the driver is no number.
+    #[error("failed to parse {option} value: {value} (strconv.Atoi: parsing {value:?}: invalid syntax)")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// What it was set to.
+        value: String,
+    },
+    /// The three networks that are always there cannot be made or changed.
+    #[error("operation is not permitted on predefined {0} network ")]
+    Predefined(String),
+    /// The three networks that are always there cannot be removed.
+    #[error("{0} is a pre-defined network and cannot be removed")]
+    PredefinedRemoval(String),
+    /// The network has endpoints.
+    #[error("error while removing network: network {network} has active endpoints ({endpoints})")]
+    InUse {
+        /// The network's name.
+        network: String,
+        /// Their containers and ids.
+        endpoints: String,
+    },
+    /// The network has no endpoints to give: `host` and `none`.
+    #[error("network {0} has no endpoints of its own")]
+    NoEndpoints(String),
+    /// Bridge networking is turned off.
+    #[error("bridge networking is turned off (--bridge none): use --network none or --network host")]
+    BridgeOff,
+    /// The bridge that was named in the configuration is not there.
+    #[error("the bridge {0} does not exist: make it and give it an IPv4 address, or leave --bridge out")]
+    NoSuchBridge(String),
+    /// The bridge that was named in the configuration has no address to be a gateway.
+    #[error("the bridge {0} has no IPv4 address: give it one, it is the containers' gateway")]
+    NoBridgeAddress(String),
+    /// A device of the bridge's name is something else.
+    #[error("the device {name} is a {kind}, not a bridge: remove it or choose another name for the bridge")]
+    NotABridge {
+        /// The device.
+        name: String,
+        /// What it is.
+        kind: String,
+    },
+    /// The bridge is there with another address, and in use.
+    #[error("the bridge {name} has the address {found} and containers on it, not {wanted}: stop them first")]
+    BridgeAddress {
+        /// The bridge.
+        name: String,
+        /// The address it has.
+        found: Ipv4Net,
+        /// The address it should have.
+        wanted: Ipv4Net,
+    },
+    /// Every pool overlaps with something.
+    #[error(
+        "all predefined address pools have been fully subnetted or overlap with routes of this host: \
+         choose a subnet (--bip, --subnet)"
+    )]
+    NoFreePool,
+    /// A subnet overlaps with another network.
+    #[error("invalid pool request: Pool overlaps with other one on this address space")]
+    Overlap,
+    /// The subnet, gateway or range of a network does not fit together.
+    #[error("invalid network config:\n{0}")]
+    InvalidSubnet(String),
+    /// Every address of the network is held.
+    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
+    NoFreeAddress {
+        /// The network's name.
+        name: String,
+        /// Its id.
+        id: HexId,
+    },
+    /// Somebody holds the address.
+    #[error("Address already in use")]
+    AddressTaken,
+    /// The address is in none of the network's subnets.
+    #[error("invalid endpoint settings:\nno configured subnet contains IP address {0}")]
+    AddressOutside(IpAddr),
+    /// A fixed address was asked for where addresses are the engine's to give.
+    #[error("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")]
+    FixedAddress,
+    /// A name for an interface is not one.
+    #[error("invalid interface name {0:?}: 1 to 15 bytes, no slash, no white space")]
+    InvalidInterface(String),
+    /// The thread that changes the network has ended.
+    #[error("the network is shut down")]
+    Closed,
+}
+
+/// The cause that an error carries, which its own words leave out.
+fn cause(error: &NetlinkError) -> String {
+    std::error::Error::source(error).map_or_else(|| "gave up".to_owned(), ToString::to_string)
+}
+
+impl NetError {
+    /// The coarse kind of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            NetError::NotFound(_) => ErrorKind::NotFound,
+            NetError::NameTaken(_) => ErrorKind::Conflict,
+            NetError::Predefined(_)
+            | NetError::PredefinedRemoval(_)
+            | NetError::InUse { .. }
+            | NetError::BridgeTaken { .. }
+            | NetError::AlreadyConnected { .. }
+            | NetError::Overlap
+            | NetError::AddressTaken => ErrorKind::Forbidden,
+            NetError::Ambiguous(..)
+            | NetError::EmptyName
+            | NetError::InvalidOption { .. }
+            | NetError::NoEndpoints(_)
+            | NetError::BridgeOff
+            | NetError::InvalidSubnet(_)
+            | NetError::AddressOutside(_)
+            | NetError::FixedAddress
+            | NetError::InvalidInterface(_) => ErrorKind::Invalid,
+            NetError::Store { source } => source.kind(),
+            NetError::Closed => ErrorKind::Unavailable,
+            NetError::Kernel { .. }
+            | NetError::Netlink { .. }
+            | NetError::Namespace { .. }
+            | NetError::Setting { .. }
+            | NetError::Record { .. }
+            | NetError::NoSuchBridge(_)
+            | NetError::NoBridgeAddress(_)
+            | NetError::NotABridge { .. }
+            | NetError::BridgeAddress { .. }
+            | NetError::NoFreePool
+            | NetError::NoFreeAddress { .. } => ErrorKind::Internal,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Bridges, addresses, rules and names: how containers reach each other, the host and the world.
+//!
+//! [`Networks`] is the way in. Below it, in reading order: [`network`](Network) and [`endpoint`](Endpoint) say what
+//! there is; `book` remembers it; `worker` is the one thread that changes the kernel, with `sandbox`, `bridge` and
+//! `firewall` as its hands and `netlink` as its language; `ipam` and `subnet` choose addresses; [`files`] writes what a
+//! container reads about names.
+//!
+//! Deliberately absent: executed programs, async, published ports (they will be elements of maps in the `firewall`
+//! table), the name service, and any knowledge of what runs in a namespace.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics says where"))]
+
+mod book;
+mod bridge;
+mod config;
+mod custom;
+mod endpoint;
+mod error;
+pub mod files;
+mod firewall;
+mod ipam;
+mod mac;
+mod netlink;
+mod network;
+mod networks;
+mod records;
+mod sandbox;
+mod subnet;
+mod worker;
+
+pub use config::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_PREPARED, DefaultBridge, NetConfig};
+pub use custom::NetworkRequest;
+pub use endpoint::{Connection, Endpoint, EndpointRecord, EndpointRequest};
+pub use error::NetError;
+pub use firewall::Obstacle;
+pub use mac::{InvalidMacAddress, MacAddress};
+pub use netlink::NetlinkError;
+pub use network::{Driver, Network, NetworkInfo, PREDEFINED, Subnet, SubnetUsage};
+pub use networks::{Count, Networks, Reconciled, Traffic};
+pub use subnet::{AddressPool, default_pools};
+
+/// An id that nobody can guess and nobody has.
+fn new_id() -> berth_model::HexId {
+    loop {
+        if let Some(id) = berth_model::HexId::from_random(random()) {
+            return id;
+        }
+    }
+}
+
+/// Random bytes of the kernel. See getrandom(2).
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the kernel has random bytes: {error}"),
+        }
+    }
+    bytes
+}

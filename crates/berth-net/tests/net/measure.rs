@@ -1,0 +1,91 @@
+//! What attaching and detaching costs. Run by hand: `cargo test -p berth-net --release --test net -- measure --ignored --nocapture`.
+
+use std::time::{Duration, Instant};
+
+use crate::host::{Host, container};
+use berth_net::NetConfig;
+
+const RUNS: u32 = 200;
+
+fn median(mut times: Vec<Duration>) -> (Duration, Duration, Duration) {
+    times.sort();
+    (times[times.len() / 10], times[times.len() / 2], times[times.len() * 9 / 10])
+}
+
+/// CPU time of this process, user and system.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+fn attach_and_detach() {
+    for (name, prepared, pause) in [
+        ("made at once, back to back", 0, 0),
+        ("made at once, 10 ms apart", 0, 10),
+        ("ready, back to back", 4, 0),
+        ("ready, 10 ms apart", 4, 10),
+    ] {
+        let Some(host) = Host::new() else { return };
+        let networks = host.networks(NetConfig { prepared, ..NetConfig::default() });
+        drop(networks.attach(&container(0)).unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        let before = cpu();
+        let (mut attach, mut detach) = (Vec::new(), Vec::new());
+        for number in 1..=RUNS {
+            let start = Instant::now();
+            let endpoint = networks.attach(&container(number)).unwrap();
+            attach.push(start.elapsed());
+            std::thread::sleep(Duration::from_millis(pause));
+            let start = Instant::now();
+            let record = endpoint.keep();
+            networks.detach(&record).unwrap();
+            detach.push(start.elapsed());
+        }
+        networks.settle().unwrap();
+        let cpu = (cpu() - before) / RUNS;
+        println!(
+            "{name}: attach p10/median/p90 {:?}, detach {:?}, CPU of the process {cpu:?} each",
+            median(attach),
+            median(detach)
+        );
+    }
+    burst();
+    let Some(host) = Host::new() else { return };
+    let networks = host.networks(NetConfig::default());
+    let times = (0..RUNS).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        let start = Instant::now();
+        drop(networks.isolated().unwrap());
+        start.elapsed()
+    });
+    println!("isolated: p10/median/p90 {:?}", median(times.collect()));
+}
+
+/// A hundred containers, eight at a time, all of which stay.
+fn burst() {
+    let Some(host) = Host::new() else { return };
+    let networks = host.networks(NetConfig::default());
+    drop(networks.attach(&container(0)).unwrap());
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let networks = &networks;
+                scope.spawn(move || {
+                    let one = |number: u32| {
+                        let start = Instant::now();
+                        let endpoint = networks.attach(&container(1 + thread * 13 + number)).unwrap();
+                        (start.elapsed(), endpoint)
+                    };
+                    (0..13).map(one).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).map(|(time, _)| time).collect()
+    });
+    println!("burst of 104, 8 at a time: {:?} in all, attach p10/median/p90 {:?}", start.elapsed(), median(times));
+}

@@ -1,0 +1,193 @@
+//! The writable layer of a container, and the overlay that shows it above an image's layers.
+
+use std::{
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use berth_archive::{LayerView, copy_directory};
+use berth_model::ContainerId;
+use berth_oci::runtime::Mount;
+
+use crate::{SnapshotError, Snapshots, layer::adopt, names, usage};
+
+/// First line of the file that names the layers below a container. It tells an empty list from a file that a crash emptied.
+const LAYERS_FORMAT: &str = "layers 1";
+
+impl Snapshots {
+    /// Makes the writable layer of a container above `layers`, lowest first. One that is there keeps its content.
+    ///
+    /// A `volatile` one belongs to a container that is removed when it ends: it is never worth anything after a crash of the machine.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing is left behind.
+    pub fn prepare(
+        &self,
+        id: &ContainerId,
+        layers: &impl AsRef<[PathBuf]>,
+        volatile: bool,
+    ) -> Result<(), SnapshotError> {
+        let layers = layers.as_ref();
+        let directory = self.container(id);
+        if !directory.join("upper").is_dir() {
+            let recycled =
+                self.inner.trash.recycled().is_some_and(|pooled| std::fs::rename(pooled, &directory).is_ok());
+            if !recycled && let Err(error) = make_fresh(&directory) {
+                self.remove(id);
+                return Err(error);
+            }
+        }
+        let done = adopt(layers.last().map(PathBuf::as_path), &directory.join("upper"));
+        let done = done.and_then(|()| self.write_layers(&directory, layers, volatile));
+        done.inspect_err(|_| self.remove(id))
+    }
+
+    fn write_layers(&self, directory: &Path, layers: &[PathBuf], volatile: bool) -> Result<(), SnapshotError> {
+        let mut text = format!("{LAYERS_FORMAT}\n").into_bytes();
+        for layer in layers {
+            text.extend_from_slice(layer.file_name().unwrap_or_default().as_bytes());
+            text.push(b'\n');
+        }
+        let path = directory.join("layers");
+        let written = std::fs::write(&path, text).and_then(|()| {
+            // A container that is to survive a crash of the machine survives it whole.
+            if volatile { Ok(()) } else { std::fs::File::open(&path)?.sync_all() }
+        });
+        written.map_err(SnapshotError::io("writing", &path))
+    }
+
+    /// The mounts that show a container's root, for the runtime to make inside its mount namespace. With `volatile` the overlay never
+    /// syncs; a second mount in the same boot is then made possible, which the kernel would refuse.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotPrepared`].
+    pub fn mounts(&self, id: &ContainerId, volatile: bool) -> Result<Vec<Mount>, SnapshotError> {
+        let directory = self.container(id);
+        let layers = self.read_layers(id, &directory)?;
+        let work = directory.join("work");
+        if volatile {
+            allow_another_mount(&work)?;
+        }
+        let lower: Vec<String> = layers.iter().rev().map(|layer| escaped(layer)).collect();
+        let lower = if lower.is_empty() { escaped(&self.path("empty")) } else { lower.join(":") };
+        let mut options = vec![
+            format!("lowerdir={lower}"),
+            format!("upperdir={}", directory.join("upper").display()),
+            format!("workdir={}", work.display()),
+            // Whatever the kernel's defaults are: an upper directory must be readable as a plain layer.
+            "index=off".to_owned(),
+            "metacopy=off".to_owned(),
+            "redirect_dir=off".to_owned(),
+        ];
+        if volatile {
+            options.push("volatile".to_owned());
+        }
+        Ok(vec![Mount { kind: "overlay".to_owned(), source: "overlay".to_owned(), options, ..Mount::default() }])
+    }
+
+    fn read_layers(&self, id: &ContainerId, directory: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
+        let path = directory.join("layers");
+        let not_prepared = || SnapshotError::NotPrepared { id: id.short().to_owned() };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_prepared()),
+            Err(error) => return Err(SnapshotError::io("reading", &path)(error)),
+        };
+        let mut lines = text.lines();
+        if lines.next() != Some(LAYERS_FORMAT) || !directory.join("upper").is_dir() {
+            return Err(not_prepared());
+        }
+        let layers = self.path("layers");
+        Ok(lines.map(|name| layers.join(name)).collect())
+    }
+
+    /// The layers below a container's writable one, lowest first.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotPrepared`].
+    pub fn layers_of(&self, id: &ContainerId) -> Result<Vec<PathBuf>, SnapshotError> {
+        self.read_layers(id, &self.container(id))
+    }
+
+    /// Where a container's own files lie.
+    #[must_use]
+    pub fn upper(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("upper")
+    }
+
+    /// Throws away what a container wrote. Called when its mount namespace is gone: the directories are used again.
+    pub fn remove(&self, id: &ContainerId) {
+        self.inner.trash.take(&self.container(id));
+    }
+
+    /// Bytes that a container has written, its directories included.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn usage(&self, id: &ContainerId) -> Result<u64, SnapshotError> {
+        let upper = self.upper(id);
+        usage::of(&upper).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SnapshotError::NotPrepared { id: id.short().to_owned() },
+            _ => SnapshotError::io("measuring", &upper)(error),
+        })
+    }
+
+    /// All containers that have a writable layer, for the engine to find those that nobody owns.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn containers(&self) -> Result<Vec<ContainerId>, SnapshotError> {
+        let names = names(&self.path("rw"))?;
+        Ok(names.into_iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+    }
+
+    /// Copies what `layers` (lowest first) show at `path` into the directory `target`, if that is empty: content, owner, mode and extended
+    /// attributes (B146). Nothing is copied where the image has no such directory. Symbolic links in the image lead nowhere else.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the copy is then incomplete.
+    pub fn copy_up(&self, layers: &impl AsRef<[PathBuf]>, path: &Path, target: &Path) -> Result<bool, SnapshotError> {
+        let failed = SnapshotError::io("copying the image's content to", target);
+        let copied = (|| {
+            if std::fs::read_dir(target)?.next().is_some() {
+                return Ok(false);
+            }
+            let view = LayerView::open(layers.as_ref())?;
+            let directory = std::fs::File::open(target)?;
+            copy_directory(&view, path.as_os_str().as_bytes(), std::os::fd::AsFd::as_fd(&directory))
+        })();
+        copied.map_err(failed)
+    }
+
+    fn container(&self, id: &ContainerId) -> PathBuf {
+        self.path("rw").join(id.as_str())
+    }
+}
+
+fn make_fresh(directory: &Path) -> Result<(), SnapshotError> {
+    for path in [directory.to_owned(), directory.join("upper"), directory.join("work")] {
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(SnapshotError::io("making", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A volatile overlay leaves a mark that makes the kernel refuse the next mount, because after a crash of the machine nobody knows what was
+/// written. Within the same boot everything is there.
+fn allow_another_mount(work: &Path) -> Result<(), SnapshotError> {
+    let mark = work.join("work/incompat/volatile");
+    match std::fs::remove_dir_all(&mark) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SnapshotError::io("removing", &mark)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// In a list of lower directories a colon separates, and a backslash takes that meaning away.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:")
+}

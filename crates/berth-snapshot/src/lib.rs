@@ -1,0 +1,91 @@
+//! Layer trees: prepare, view, and the mounts that show them.
+//!
+//! ```text
+//! layers/<chain>/              one unpacked layer, shared by every image and container that has it, never written again
+//! unpack/<random>/             a layer on its way there; renamed when it is whole
+//! rw/<container>/{upper,work}  what a container writes, with `layers`: the names of the layers below it
+//! pool/<number>/{upper,work}   empty ones, for the next container
+//! trash/                       renamed here in an instant, deleted by a thread of its own
+//! ```
+//!
+//! Nothing is mounted here: mounts are values that the runtime makes inside the container's own namespace.
+//!
+//! Deliberately absent: which layer belongs to which image, and what is complete after a crash; the image crate keeps those books.
+#![forbid(unsafe_code)]
+
+mod container;
+mod error;
+mod layer;
+mod trash;
+mod usage;
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use error::SnapshotError;
+pub use layer::PendingLayer;
+
+use trash::Trash;
+
+/// The directories of one engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Snapshots {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    trash: Trash,
+}
+
+impl Snapshots {
+    /// Opens the directories beneath `root`, which are made if they are missing. What a dead engine left half done is thrown away.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if they cannot be made.
+    pub fn open(root: &Path) -> Result<Self, SnapshotError> {
+        for name in ["", "layers", "unpack", "rw", "pool", "trash", "empty"] {
+            make_directory(&root.join(name))?;
+        }
+        let snapshots = Self { inner: Arc::new(Inner { root: root.to_owned(), trash: Trash::open(root)? }) };
+        for entry in names(&root.join("unpack"))? {
+            snapshots.inner.trash.take(&root.join("unpack").join(entry));
+        }
+        Ok(snapshots)
+    }
+
+    fn path(&self, directory: &str) -> PathBuf {
+        self.inner.root.join(directory)
+    }
+
+    /// Waits until everything that was written to the file system of these directories so far is on the disk.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&self) -> Result<(), SnapshotError> {
+        let root = &self.inner.root;
+        let directory = std::fs::File::open(root).map_err(SnapshotError::io("opening", root))?;
+        rustix::fs::syncfs(&directory).map_err(|error| SnapshotError::io("syncing", root)(error.into()))
+    }
+
+    /// Waits until everything that was thrown away so far is gone. For tests and for measuring.
+    pub fn empty_trash(&self) {
+        self.inner.trash.empty();
+    }
+}
+
+/// Only the engine may look into these: an image holds set-uid programs that nobody should run from here.
+fn make_directory(path: &Path) -> Result<(), SnapshotError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(SnapshotError::io("making", path))
+}
+
+/// The names in a directory.
+fn names(path: &Path) -> Result<Vec<std::ffi::OsString>, SnapshotError> {
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    Ok(entries.map_err(SnapshotError::io("reading", path))?.into_iter().map(|entry| entry.file_name()).collect())
+}

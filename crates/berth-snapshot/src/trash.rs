@@ -1,0 +1,299 @@
+//! Deleting costs time, renaming does not: what goes is renamed into the trash, and deleted by a thread of its own when things are quiet.
+//!
+//! The thread waits for a pause, because on ext4 without a journal every deleted inode makes each new one dearer for minutes. Writable layers
+//! are not deleted but emptied, and given to the next container.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{AtFlags, Dir, Gid, IFlags, Mode, OFlags, Uid},
+    io::Errno,
+};
+
+use crate::{SnapshotError, names};
+
+/// Nothing is deleted until nothing was thrown away for so long...
+const QUIET: Duration = Duration::from_secs(2);
+/// ... or the oldest has waited so long, or there is so much of it.
+const LONGEST: Duration = Duration::from_secs(30);
+const MOST: usize = 1024;
+/// How many emptied writable layers are kept.
+const POOL: usize = 16;
+/// Deeper directories are first brought to the top: a container may nest them deeper than a stack or a descriptor table allows.
+const DEPTH: usize = 32;
+
+/// The trash and its thread.
+pub(crate) struct Trash {
+    shared: Arc<Shared>,
+    worker: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    root: PathBuf,
+    next: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Names in the trash.
+    waiting: Vec<String>,
+    oldest: Option<Instant>,
+    newest: Option<Instant>,
+    /// Emptied writable layers.
+    pool: VecDeque<PathBuf>,
+    /// Somebody waits for the trash to be empty.
+    hurry: bool,
+    busy: bool,
+    end: bool,
+}
+
+impl Trash {
+    /// Opens the trash, with whatever lies in it and in the pool.
+    pub fn open(root: &Path) -> Result<Self, SnapshotError> {
+        let shared = Arc::new(Shared {
+            root: root.to_owned(),
+            next: AtomicU64::new(0),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let old: Vec<String> =
+            names(&root.join("trash"))?.into_iter().filter_map(|name| name.into_string().ok()).collect();
+        let taken = old.iter().filter_map(|name| name.parse::<u64>().ok()).max();
+        shared.next.store(taken.map_or(0, |n| n + 1), Ordering::Relaxed);
+        if !old.is_empty() {
+            let mut state = shared.lock();
+            let now = Some(Instant::now());
+            (state.waiting, state.oldest, state.newest) = (old, now, now);
+        }
+        let mut trash = Self { worker: None, shared };
+        // A pool of another life may hold anything.
+        for name in names(&root.join("pool"))? {
+            trash.take(&root.join("pool").join(name));
+        }
+        let shared = Arc::clone(&trash.shared);
+        let worker =
+            std::thread::Builder::new().name("trash".to_owned()).stack_size(256 * 1024).spawn(move || shared.run());
+        trash.worker = Some(worker.map_err(SnapshotError::io("starting the thread for", &root.join("trash")))?);
+        Ok(trash)
+    }
+
+    /// Throws a directory away. When this returns, it is out of sight.
+    pub fn take(&self, path: &Path) {
+        let name = self.shared.next.fetch_add(1, Ordering::Relaxed).to_string();
+        match std::fs::rename(path, self.shared.root.join("trash").join(&name)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot be thrown away, stays until the next start");
+                return;
+            }
+        }
+        self.shared.add(name);
+    }
+
+    /// An emptied writable layer, if there is one.
+    pub fn recycled(&self) -> Option<PathBuf> {
+        self.shared.lock().pool.pop_front()
+    }
+
+    /// Waits until the trash is empty.
+    pub fn empty(&self) {
+        let mut state = self.shared.lock();
+        state.hurry = true;
+        self.shared.changed.notify_all();
+        while !state.waiting.is_empty() || state.busy {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Trash {
+    fn drop(&mut self) {
+        self.shared.lock().end = true;
+        self.shared.changed.notify_all();
+        if let Some(worker) = self.worker.take() {
+            // What still lies in the trash is deleted after the next start.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, name: String) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.waiting.push(name);
+        state.newest = Some(now);
+        state.oldest.get_or_insert(now);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn run(&self) {
+        while let Some(batch) = self.next_batch() {
+            for name in batch {
+                if self.lock().end {
+                    return;
+                }
+                self.dispose(&name);
+            }
+            let mut state = self.lock();
+            state.busy = false;
+            state.hurry &= !state.waiting.is_empty();
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for the time to delete; `None` at the end.
+    fn next_batch(&self) -> Option<Vec<String>> {
+        let mut state = self.lock();
+        loop {
+            if state.end {
+                return None;
+            }
+            let due = state.oldest.zip(state.newest).map(|(oldest, newest)| (newest + QUIET).min(oldest + LONGEST));
+            let now = Instant::now();
+            let wait = match due {
+                None => None,
+                Some(_) if state.hurry || state.waiting.len() >= MOST => break,
+                Some(due) if due <= now => break,
+                Some(due) => Some(due - now),
+            };
+            state.hurry &= due.is_some();
+            state = match wait {
+                Some(wait) => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        state.busy = true;
+        (state.oldest, state.newest) = (None, None);
+        Some(std::mem::take(&mut state.waiting))
+    }
+
+    /// Empties a writable layer for the next container, or deletes whatever else it is.
+    fn dispose(&self, name: &str) {
+        let trash = self.root.join("trash");
+        let path = trash.join(name);
+        let done = (|| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let top = rustix::fs::open(&trash, flags, Mode::empty())?;
+            let wanted = self.lock().pool.len() < POOL;
+            if wanted && path.join("upper").is_dir() && path.join("work").is_dir() && path.join("layers").is_file() {
+                self.recycle(&top, &path)?;
+                return Ok(());
+            }
+            self.delete(&top, top.as_fd(), name.as_bytes(), 0)
+        })();
+        if let Err(error) = done {
+            tracing::warn!(path = %path.display(), error = %io::Error::from(error), "cannot be deleted, is tried again after the next start");
+        }
+    }
+
+    fn recycle(&self, top: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for name in ["upper", "work"] {
+            let directory = rustix::fs::open(path.join(name), flags, Mode::empty())?;
+            make_mutable(directory.as_fd());
+            self.clear(top, directory.as_fd(), 0)?;
+            reset(directory.as_fd())?;
+        }
+        rustix::fs::unlink(path.join("layers"))?;
+        let pooled = self.root.join("pool").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        rustix::fs::rename(path, &pooled)?;
+        self.lock().pool.push_back(pooled);
+        Ok(())
+    }
+
+    fn delete(&self, top: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8], depth: usize) -> rustix::io::Result<()> {
+        match unlink(parent, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            done => return done,
+        }
+        if depth >= DEPTH {
+            let moved = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+            rustix::fs::renameat(parent, name, top, moved.as_str())?;
+            self.add(moved);
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+        self.clear(top, directory.as_fd(), depth)?;
+        drop(directory);
+        unlink(parent, name, AtFlags::REMOVEDIR)
+    }
+
+    fn clear(&self, top: &OwnedFd, directory: BorrowedFd<'_>, depth: usize) -> rustix::io::Result<()> {
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            if entry.file_name() != c"." && entry.file_name() != c".." {
+                self.delete(top, directory, entry.file_name().to_bytes(), depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a name, also where a container made it or its directory immutable.
+fn unlink(parent: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, flags) {
+        Err(Errno::PERM) => {
+            make_mutable(parent);
+            let open = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            if let Ok(file) = rustix::fs::openat(parent, name, open, Mode::empty()) {
+                make_mutable(file.as_fd());
+            }
+            rustix::fs::unlinkat(parent, name, flags)
+        }
+        done => done,
+    }
+}
+
+fn make_mutable(file: BorrowedFd<'_>) {
+    let fixed = IFlags::IMMUTABLE | IFlags::APPEND;
+    if let Ok(flags) = rustix::fs::ioctl_getflags(file)
+        && flags.intersects(fixed)
+    {
+        // Whether it helped shows when the name is removed.
+        let _ = rustix::fs::ioctl_setflags(file, flags - fixed);
+    }
+}
+
+/// Takes back what a container, or overlay itself, did to a directory that is used again.
+fn reset(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut names = vec![0_u8; 65_536];
+    let len = match rustix::fs::flistxattr(directory, &mut names[..]) {
+        Ok(len) => len,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(error) => return Err(error),
+    };
+    for name in names[..len].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        match rustix::fs::fremovexattr(directory, name) {
+            // Labels of the host's security modules cannot be removed, nor did the container set them.
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NODATA | Errno::ACCESS) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if rustix::process::geteuid().is_root() {
+        rustix::fs::fchown(directory, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    }
+    rustix::fs::fchmod(directory, Mode::from_raw_mode(0o755))
+}

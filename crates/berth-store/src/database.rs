@@ -1,0 +1,271 @@
+//! One SQLite file: a writer thread that shares commits, and a few readers.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+};
+
+use rusqlite::{Connection, Transaction};
+
+use crate::{Durability, StoreError, schema::Steps};
+
+/// Readers kept open between reads; more may exist for a moment.
+const KEPT_READERS: usize = 2;
+/// Page cache of one connection, in KiB: the tables are small and the kernel caches the file.
+const CACHE_KIB: u32 = 256;
+
+/// One job: runs inside the shared transaction, and gives what tells its caller how it ended.
+type Job = Box<dyn FnOnce(&Transaction<'_>) -> Done + Send>;
+/// Tells the caller; the argument is the error of the commit, if it failed.
+type Done = (bool, Box<dyn FnOnce(Option<&CommitFailed>) + Send>);
+
+/// The shared transaction could not be committed.
+struct CommitFailed {
+    full: bool,
+    reason: String,
+}
+
+/// One SQLite file.
+pub(crate) struct Database {
+    path: PathBuf,
+    jobs: Mutex<Option<Sender<Job>>>,
+    readers: Mutex<Vec<Connection>>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+impl Database {
+    /// Opens the file, brings it to the newest format and starts the writer.
+    pub(crate) fn open(path: &Path, steps: &Steps, durability: Durability) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let mut connection = Connection::open(path).map_err(failed)?;
+        let synchronous = match durability {
+            Durability::Durable => "FULL",
+            Durability::Transient => "OFF",
+        };
+        configure(&connection, synchronous).map_err(failed)?;
+        migrate(&mut connection, path, steps)?;
+        let (jobs, queue) = channel();
+        let writer = thread::Builder::new()
+            .name("store-writer".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || write_loop(connection, &queue))
+            .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
+        Ok(Self {
+            path: path.to_owned(),
+            jobs: Mutex::new(Some(jobs)),
+            readers: Mutex::default(),
+            writer: Some(writer),
+        })
+    }
+
+    /// Runs `job` in a transaction and waits until it is committed (and synced, if durable).
+    pub(crate) fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (tell, told): (SyncSender<_>, Receiver<_>) = sync_channel(1);
+        self.submit(job, move |result| {
+            // A caller that is gone does not need the answer.
+            let _ = tell.send(result);
+        });
+        told.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Queues `job` and returns at once; `done` is called on the writer's thread after the commit.
+    pub(crate) fn submit<T, F, D>(&self, job: F, done: D)
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        D: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        let path = self.path.clone();
+        let job: Job = Box::new(move |tx| {
+            let result = job(tx);
+            let keep = result.is_ok();
+            let answer = move |commit: Option<&CommitFailed>| {
+                done(match (result, commit) {
+                    (Ok(_), Some(failure)) => Err(failure.to_error(path)),
+                    (Err(error), _) if error.is_full() => Err(StoreError::Full { path }),
+                    (result, _) => result,
+                });
+            };
+            (keep, Box::new(answer))
+        });
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(jobs) = jobs.as_ref() {
+            // A writer that is gone drops the job, and with it the caller's channel: `Closed`.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Reads a snapshot; never waits for the writer.
+    pub(crate) fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => self.open_reader()?,
+        };
+        let result = query(&connection);
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < KEPT_READERS {
+            readers.push(connection);
+        }
+        result
+    }
+
+    fn open_reader(&self) -> Result<Connection, StoreError> {
+        let failed = |source| StoreError::Open { path: self.path.clone(), source };
+        let connection = Connection::open(&self.path).map_err(failed)?;
+        configure(&connection, "NORMAL").map_err(failed)?;
+        Ok(connection)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = self.writer.take() {
+            // The writer only ends by its queue's end; what is queued is still committed.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl CommitFailed {
+    fn new(error: &rusqlite::Error) -> Self {
+        let full =
+            matches!(error, rusqlite::Error::SqliteFailure(code, _) if code.code == rusqlite::ErrorCode::DiskFull);
+        Self { full, reason: error.to_string() }
+    }
+
+    fn to_error(&self, path: PathBuf) -> StoreError {
+        if self.full {
+            return StoreError::Full { path };
+        }
+        StoreError::Record { what: format!("commit to {}", path.display()), reason: self.reason.clone() }
+    }
+}
+
+fn configure(connection: &Connection, synchronous: &str) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+/// Runs the steps that are missing, all in one transaction.
+fn migrate(connection: &mut Connection, path: &Path, steps: &Steps) -> Result<(), StoreError> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = u32::try_from(steps.len()).expect("a handful of formats");
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    if found == known {
+        return Ok(());
+    }
+    let tx = connection.transaction()?;
+    for statement in steps.iter().skip(found as usize).copied().flatten() {
+        tx.execute_batch(statement)?;
+    }
+    tx.pragma_update(None, "user_version", known)?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// Takes whatever is queued as one transaction, so that jobs that come together share one sync.
+fn write_loop(mut connection: Connection, queue: &Receiver<Job>) {
+    while let Ok(first) = queue.recv() {
+        let batch = std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok()));
+        let mut answers = Vec::new();
+        let committed = commit(&mut connection, batch, &mut answers);
+        let failure = committed.as_ref().err().map(CommitFailed::new);
+        for answer in answers {
+            answer(failure.as_ref());
+        }
+    }
+}
+
+fn commit(
+    connection: &mut Connection,
+    batch: impl Iterator<Item = Job>,
+    answers: &mut Vec<Box<dyn FnOnce(Option<&CommitFailed>) + Send>>,
+) -> Result<(), rusqlite::Error> {
+    let tx = connection.transaction()?;
+    for job in batch {
+        tx.execute_batch("SAVEPOINT job")?;
+        let (keep, answer) = job(&tx);
+        answers.push(answer);
+        // A job that failed takes back only its own changes.
+        tx.execute_batch(if keep { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" })?;
+    }
+    tx.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEPS: [&[&str]; 1] = [&["CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT;"]];
+
+    fn insert(database: &Database, n: i64) -> Result<(), StoreError> {
+        database.write(move |tx| Ok(tx.execute("INSERT INTO t VALUES (?1)", [n]).map(drop)?))
+    }
+
+    fn count(database: &Database) -> i64 {
+        database.read(|c| Ok(c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)).expect("count")
+    }
+
+    #[test]
+    fn a_failed_job_takes_back_only_itself() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let database = Database::open(&dir.path().join("t.db"), &STEPS, Durability::Durable).expect("open");
+        insert(&database, 1).expect("first");
+        let error = database
+            .write(|tx| {
+                tx.execute("INSERT INTO t VALUES (2)", [])?;
+                Ok(tx.execute("INSERT INTO t VALUES (1)", []).map(drop)?)
+            })
+            .expect_err("a duplicate");
+        assert!(error.is_unique_violation());
+        assert_eq!(count(&database), 1);
+    }
+
+    #[test]
+    fn writers_at_the_same_time_all_get_their_answer() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let database = Database::open(&dir.path().join("t.db"), &STEPS, Durability::Durable).expect("open");
+        thread::scope(|scope| {
+            for n in 0..8 {
+                let database = &database;
+                scope.spawn(move || (0..20).for_each(|i| insert(database, n * 100 + i).expect("insert")));
+            }
+        });
+        assert_eq!(count(&database), 160);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("t.db");
+        Connection::open(&path).expect("open").pragma_update(None, "user_version", 9).expect("set");
+        let error = Database::open(&path, &STEPS, Durability::Durable).err().expect("refused");
+        assert!(error.to_string().contains("has format 9, this engine knows up to 1"), "{error}");
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_reopening() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("t.db");
+        insert(&Database::open(&path, &STEPS, Durability::Durable).expect("open"), 7).expect("insert");
+        let again = Database::open(&path, &STEPS, Durability::Transient).expect("reopen");
+        assert_eq!(count(&again), 1);
+    }
+}

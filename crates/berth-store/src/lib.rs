@@ -1,0 +1,60 @@
+//! The engine's two databases: schema, migrations, one writer each.
+//!
+//! *Durable* (`berth.db` in the root directory): committed and synced before a write returns; concurrent writes share one sync.
+//! *Transient* (`transient.db` in the runtime directory): never synced, survives the death of every process but not of the machine.
+//! Each noun is one file: its tables and typed functions. SQLite's types never leave this crate, and blobs are never inside: only
+//! digests. What it does not know: what the documents in its rows mean.
+#![forbid(unsafe_code)]
+
+mod addresses;
+mod containers;
+mod database;
+mod error;
+mod images;
+mod schema;
+mod volumes;
+
+use std::{path::Path, sync::Arc};
+
+pub use addresses::*;
+pub use containers::{ContainerRow, Containers};
+pub use error::StoreError;
+pub use images::*;
+pub use volumes::{VolumeRow, Volumes};
+
+use database::Database;
+
+/// How long a record must live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// Survives the loss of power; a write waits for the disk.
+    Durable,
+    /// Survives the death of any process, not of the machine.
+    Transient,
+}
+
+/// Both databases. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    durable: Arc<Database>,
+    transient: Arc<Database>,
+}
+
+impl Store {
+    /// Opens both databases, and makes or migrates their tables.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] if a newer engine wrote them; [`StoreError::Open`] if they cannot be opened.
+    pub fn open(root: &Path, run: &Path) -> Result<Self, StoreError> {
+        let durable = Database::open(&root.join("berth.db"), &schema::DURABLE, Durability::Durable)?;
+        let transient = Database::open(&run.join("transient.db"), &schema::TRANSIENT, Durability::Transient)?;
+        Ok(Self { durable: Arc::new(durable), transient: Arc::new(transient) })
+    }
+
+    pub(crate) fn of(&self, durability: Durability) -> &Arc<Database> {
+        match durability {
+            Durability::Durable => &self.durable,
+            Durability::Transient => &self.transient,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Signals read from a descriptor instead of interrupting. See signalfd(2).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::process::Signal;
+
+/// A non-blocking descriptor that becomes readable when one of its signals is pending.
+#[derive(Debug)]
+pub struct SignalFd(OwnedFd);
+
+impl SignalFd {
+    /// Blocks the signals for the calling thread and collects them instead. Made before any other thread is.
+    ///
+    /// They stay blocked in children until those unblock them, which [`crate::exec::restore_default_signals`] does.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number that is no signal; else those of signalfd(2).
+    pub fn new(signals: &[i32]) -> io::Result<Self> {
+        let mask = set_of(signals)?;
+        // SAFETY: installs a set made in local memory; the old one is not asked for.
+        if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the set is initialised and only read; the call touches no memory else.
+        let fd = unsafe { libc::signalfd(-1, &raw const mask, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Takes the number of one pending signal, if there is any.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn take(&self) -> io::Result<Option<i32>> {
+        let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: the kernel writes at most `size` bytes into room of that size.
+        let count = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        if count == size as isize {
+            // SAFETY: the kernel has filled it whole.
+            return Ok(Some(unsafe { info.assume_init() }.ssi_signo as i32));
+        }
+        match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            error => Err(error),
+        }
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<SignalFd> for OwnedFd {
+    fn from(signals: SignalFd) -> Self {
+        signals.0
+    }
+}
+
+fn set_of(signals: &[i32]) -> io::Result<libc::sigset_t> {
+    // SAFETY: all zeroes is a valid set, and every call gets a pointer to it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for &signal in signals {
+            if libc::sigaddset(&raw mut set, signal) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(set)
+    }
+}
+
+/// The signal of a number, real-time ones included, to be sent to another process. `None` for what is no signal of Linux.
+pub fn signal_to_send(number: i32) -> Option<Signal> {
+    if !(1..=64).contains(&number) {
+        return None;
+    }
+    // SAFETY: the number is a signal's, and not zero. The C library's own signals are reserved within this process only;
+    // in another they are that one's matter, as with kill(1).
+    Some(unsafe { Signal::from_raw_unchecked(number) })
+}
+
+/// Ignores a signal. Inherited by children and kept by execve(2). See sigaction(2).
+///
+/// # Errors
+/// `EINVAL` for a number that is no signal or cannot be ignored.
+pub fn ignore(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_IGN runs no code.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_signal_waits_in_the_descriptor() {
+        let signals = SignalFd::new(&[libc::SIGUSR2]).unwrap();
+        assert_eq!(signals.take().unwrap(), None);
+        // SAFETY: sends a signal to the calling thread, which has just blocked it.
+        unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2) };
+        assert_eq!(signals.take().unwrap(), Some(libc::SIGUSR2));
+        assert_eq!(signals.take().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_signal_is_refused() {
+        assert!(SignalFd::new(&[999]).is_err());
+        assert!(ignore(999).is_err());
+        assert_eq!((signal_to_send(0), signal_to_send(65)), (None, None));
+        assert_eq!(signal_to_send(37).map(Signal::as_raw), Some(37));
+    }
+}

@@ -1,0 +1,201 @@
+//! A daemon in its own namespaces for tests and benches; checks that nothing is left behind.
+//!
+//! [`Berth::start`] gives a running engine with a temporary root, a network and a mount namespace of its own, and a `busybox` image made of
+//! Debian's `busybox-static`. When it is dropped, everything is removed and the machine is searched for what was left.
+#![forbid(unsafe_code)]
+
+mod daemon;
+mod image;
+mod leaks;
+mod outcome;
+mod sandbox;
+mod words;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+pub use daemon::Daemon;
+pub use image::{busybox_tar, busybox_tree};
+pub use outcome::Outcome;
+pub use sandbox::Sandbox;
+pub use words::split;
+
+/// An engine for one test.
+pub struct Berth {
+    daemon: Option<Daemon>,
+    sandbox: Sandbox,
+    program: PathBuf,
+    options: Vec<String>,
+    check_leaks: bool,
+}
+
+/// Which client drives the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// Our own.
+    Berth,
+    /// The unmodified one of Docker.
+    Docker,
+}
+
+impl Berth {
+    /// Starts an engine that has the `busybox` image.
+    #[must_use]
+    pub fn start(program: &str) -> Self {
+        let berth = Self::start_empty(program, &[]);
+        let archive = image::busybox_archive();
+        berth.run(&format!("import --change 'CMD [\"sh\"]' {} busybox:latest", archive.display())).succeeds();
+        berth
+    }
+
+    /// Starts an engine without images, with further options of the daemon.
+    #[must_use]
+    pub fn start_empty(program: &str, options: &[&str]) -> Self {
+        let mut berth = Self {
+            daemon: None,
+            sandbox: Sandbox::new(),
+            program: PathBuf::from(program),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            check_leaks: true,
+        };
+        berth.start_daemon();
+        berth
+    }
+
+    /// Starts the daemon, if it does not run, and waits until it answers.
+    pub fn start_daemon(&mut self) {
+        if self.daemon.is_none() {
+            self.daemon = Some(Daemon::start(&self.program, &self.sandbox, &self.options));
+        }
+    }
+
+    /// Ends the daemon by SIGKILL.
+    pub fn kill_daemon(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// Asks the daemon to end, and waits for it.
+    pub fn stop_daemon(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.stop();
+        }
+    }
+
+    /// The daemon's process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").pid()
+    }
+
+    /// What the daemon has logged.
+    #[must_use]
+    pub fn daemon_log(&self) -> String {
+        std::fs::read_to_string(self.sandbox.log()).unwrap_or_default()
+    }
+
+    /// The temporary directories and namespaces.
+    #[must_use]
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// The directory of everything that lasts.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.sandbox.root()
+    }
+
+    /// Does without the search at the end, for a test that leaves something on purpose.
+    pub fn leave_traces(&mut self) {
+        self.check_leaks = false;
+    }
+
+    /// Runs `berth` with these words, split as a shell would.
+    #[must_use]
+    pub fn run(&self, words: &str) -> Outcome {
+        self.run_as(Client::Berth, words)
+    }
+
+    /// Runs the unmodified `docker` client with these words.
+    #[must_use]
+    pub fn docker(&self, words: &str) -> Outcome {
+        self.run_as(Client::Docker, words)
+    }
+
+    /// Runs either client.
+    #[must_use]
+    pub fn run_as(&self, client: Client, words: &str) -> Outcome {
+        Outcome::of(&mut self.command(client, &split(words)), b"")
+    }
+
+    /// Runs `berth` with something on its stdin, which then ends.
+    #[must_use]
+    pub fn run_with_input(&self, words: &str, input: &[u8]) -> Outcome {
+        Outcome::of(&mut self.command(Client::Berth, &split(words)), input)
+    }
+
+    /// A command of either client, not yet started. It finds no configuration of the user's.
+    #[must_use]
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, client: Client, words: &[S]) -> Command {
+        let program = match client {
+            Client::Berth => self.program.as_path(),
+            Client::Docker => Path::new("docker"),
+        };
+        let mut command = Command::new(program);
+        command
+            .arg("--host")
+            .arg(format!("unix://{}", self.sandbox.socket().display()))
+            .args(words)
+            .env("DOCKER_CONFIG", self.sandbox.path().join("client"))
+            .env("HOME", self.sandbox.path())
+            .env("TZ", "UTC")
+            .env_remove("DOCKER_HOST")
+            .env_remove("BERTH_HOST")
+            .current_dir(self.sandbox.path());
+        command
+    }
+
+    /// A request to the Engine API by hand: the whole answer's status and JSON body.
+    ///
+    /// # Panics
+    /// If the daemon does not answer.
+    #[must_use]
+    pub fn api(&self, method: &str, path: &str, body: Option<&serde_json::Value>) -> (u16, serde_json::Value) {
+        daemon::request(&self.sandbox.socket(), method, path, body)
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- daemon log ---\n{}", self.daemon_log());
+        }
+        self.start_daemon_quietly();
+        let ids = self.command(Client::Berth, &["ps", "-aq"]).stderr(Stdio::null()).output();
+        let ids = ids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        for id in ids.lines() {
+            let _ = self.command(Client::Berth, &["rm", "-f", "-v", id]).output();
+        }
+        let found = if self.check_leaks { leaks::search(&self.sandbox) } else { Vec::new() };
+        self.stop_daemon();
+        self.sandbox.remove_cgroups();
+        if !found.is_empty() && !std::thread::panicking() {
+            panic!("left behind: {found:#?}\n--- daemon log ---\n{}", self.daemon_log());
+        }
+    }
+}
+
+impl Berth {
+    fn start_daemon_quietly(&mut self) {
+        if self.daemon.is_none() && !std::thread::panicking() {
+            self.start_daemon();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The daemon dies at any time; nothing is lost, nothing is left.
+
+use crate::{eventually, start};
+
+#[test]
+fn a_container_does_not_notice_that_the_daemon_died() {
+    let mut berth = start();
+    berth.run("run -d --name live busybox sleep 600").succeeds();
+    let pid = berth.run("inspect -f {{.State.Pid}} live").succeeds();
+    berth.kill_daemon();
+    berth.start_daemon();
+    berth.run("inspect -f '{{.State.Pid}} {{.State.Status}}' live").prints(&format!("{pid} running\n"));
+    berth.run("exec live echo here").prints("here\n");
+    berth.run("stop -t 0 live").prints("live\n");
+    berth.run("inspect -f {{.State.ExitCode}} live").prints("137\n");
+}
+
+#[test]
+fn exits_without_a_daemon_are_kept() {
+    let mut berth = start();
+    berth.run("run -d --name short busybox sh -c 'sleep 0.3; exit 5'").succeeds();
+    berth.run("run -d --rm --name gone busybox sleep 0.3").succeeds();
+    berth.kill_daemon();
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    berth.start_daemon();
+    berth.run("inspect -f '{{.State.Status}} {{.State.ExitCode}}' short").prints("exited 5\n");
+    eventually("--rm is done", || berth.run("inspect gone").code == 1);
+    let times = berth.run("inspect -f '{{.State.StartedAt}} {{.State.FinishedAt}}' short").succeeds();
+    let (started, finished) = times.split_once(' ').expect("two");
+    assert!(started < finished);
+}
+
+#[test]
+fn a_daemon_killed_while_containers_come_and_go_leaves_nothing() {
+    let mut berth = start();
+    for round in 0..6 {
+        let commands: Vec<_> = (0..3)
+            .map(|number| {
+                let name = format!("c{round}-{number}");
+                let words = ["run", "--rm", "--name", &name, "busybox", "sleep", "0.05"].map(str::to_owned);
+                let mut command = berth.command(berth_testkit::Client::Berth, &words);
+                command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+                command.spawn().expect("the client starts")
+            })
+            .collect();
+        std::thread::sleep(std::time::Duration::from_millis(7 * round));
+        berth.kill_daemon();
+        for mut command in commands {
+            let _ = command.wait();
+        }
+        berth.start_daemon();
+    }
+    eventually("all are gone", || berth.run("ps -q").stdout.is_empty());
+    for id in berth.run("ps -aq").succeeds().lines() {
+        berth.run(&format!("rm {id}")).succeeds();
+    }
+}
+
+#[test]
+fn a_shim_that_was_killed_ends_its_container() {
+    let berth = start();
+    berth.run("run -d --name orphan busybox sleep 600").succeeds();
+    let pid: i32 = berth.run("inspect -f {{.State.Pid}} orphan").succeeds().parse().expect("a pid");
+    let shim = parent_of(pid);
+    rustix::process::kill_process(rustix::process::Pid::from_raw(shim).expect("a pid"), rustix::process::Signal::KILL)
+        .expect("ours");
+    eventually("it ended", || berth.run("inspect -f {{.State.Running}} orphan").stdout == "false\n");
+    eventually("its process is gone", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+fn parent_of(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+    line.trim().parse().expect("a number")
+}
+
+#[test]
+fn no_daemon_is_said_in_one_line() {
+    let berth = start();
+    let nowhere = format!("unix://{}/nowhere.sock", berth.sandbox().path().display());
+    let outcome = berth.run(&format!("-H {nowhere} ps"));
+    outcome.fails(1, &nowhere);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+}
+
+#[test]
+fn a_truncated_archive_and_one_that_escapes_change_nothing() {
+    let berth = start();
+    let path = berth.sandbox().path();
+    let tar = berth_testkit::busybox_tar();
+    std::fs::write(path.join("short.tar"), &tar[..tar.len() / 2]).expect("write");
+    berth.run(&format!("load -i {}/short.tar", path.display())).exits(1);
+    berth.run(&format!("import {}/short.tar broken", path.display())).exits(1);
+    std::fs::write(path.join("noise.tar"), vec![7; 4096]).expect("write");
+    berth.run(&format!("load -i {}/noise.tar", path.display())).exits(1);
+    berth.run("images -q broken").prints("");
+}

@@ -1,0 +1,33 @@
+//! Behaviour through the real binary, one file per command or resource. See CONTRIBUTING.md, "Tests".
+
+mod api;
+mod both_clients;
+mod exec;
+mod faults;
+mod images;
+mod lifecycle;
+mod limits;
+mod logs;
+mod network;
+mod run;
+mod volumes;
+
+use berth_testkit::Berth;
+
+/// The program under test.
+const BERTH: &str = env!("CARGO_BIN_EXE_berth");
+
+/// An engine with the `busybox` image.
+fn start() -> Berth {
+    Berth::start(BERTH)
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not so after 20 s: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
