@@ -40,13 +40,13 @@ fn objects_that_are_missing_are_named() {
 fn starting_twice_and_stopping_twice_is_not_modified() {
     let berth = start();
     let (status, created) =
-        berth.api("POST", "/containers/create?name=c", Some(&json!({"Image": "busybox", "Cmd": ["sleep", "600"]})));
+        berth.api("POST", "/containers/create?name=box", Some(&json!({"Image": "busybox", "Cmd": ["sleep", "600"]})));
     assert_eq!((status, &created["Warnings"]), (201, &json!([])));
-    assert_eq!(berth.api("POST", "/containers/c/start", None).0, 204);
-    assert_eq!(berth.api("POST", "/containers/c/start", None).0, 304);
-    assert_eq!(berth.api("POST", "/containers/c/stop?t=0", None).0, 204);
-    assert_eq!(berth.api("POST", "/containers/c/stop?t=0", None).0, 304);
-    let (_, inspect) = berth.api("GET", "/containers/c/json", None);
+    assert_eq!(berth.api("POST", "/containers/box/start", None).0, 204);
+    assert_eq!(berth.api("POST", "/containers/box/start", None).0, 304);
+    assert_eq!(berth.api("POST", "/containers/box/stop?t=0", None).0, 204);
+    assert_eq!(berth.api("POST", "/containers/box/stop?t=0", None).0, 304);
+    let (_, inspect) = berth.api("GET", "/containers/box/json", None);
     assert_eq!(inspect["State"]["Status"], "exited");
     assert_eq!(inspect["ExecIDs"], json!(null));
 }

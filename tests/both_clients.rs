@@ -52,7 +52,11 @@ fn containers_are_driven_the_same_way() {
     same(&berth, "exec made-by-docker echo in", plain);
     same(&berth, "exec made-by-docker nosuch", plain);
     same(&berth, "ps --format '{{.Names}} {{.Image}} {{.Command}} {{.State}}'", plain);
-    same(&berth, "inspect made-by-docker", plain);
+    same(
+        &berth,
+        "inspect -f '{{json .Config}} {{json .HostConfig}} {{json .Mounts}} {{json .State}}' made-by-docker",
+        plain,
+    );
     same(&berth, "top made-by-docker -o pid,comm", plain);
     same(&berth, "logs made-by-docker", plain);
     berth.docker("rm -f made-by-docker").prints("made-by-docker\n");
@@ -68,12 +72,12 @@ fn the_docker_client_gets_streams_and_codes() {
     let outcome =
         Outcome::of(&mut berth.command(Client::Docker, &["run", "--rm", "-i", "busybox", "cat"]), b"through\n");
     outcome.prints("through\n");
-    berth.docker("run --name l busybox sh -c 'echo 1; echo 2 >&2'").exits(0);
-    let logs = berth.docker("logs l");
+    berth.docker("run --name ll busybox sh -c 'echo 1; echo 2 >&2'").exits(0);
+    let logs = berth.docker("logs ll");
     assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("1\n", "2\n"));
-    berth.docker("start -a l").prints("1\n");
-    berth.docker("wait l").prints("0\n");
-    berth.docker("rename l m").succeeds();
+    berth.docker("start -a ll").prints("1\n");
+    berth.docker("wait ll").prints("0\n");
+    berth.docker("rename ll mm").succeeds();
     berth.docker("version --format {{.Server.APIVersion}}").succeeds();
     berth.docker("info --format {{.Driver}}").succeeds();
     berth.docker("system df").succeeds();

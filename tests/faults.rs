@@ -76,10 +76,10 @@ fn parent_of(pid: i32) -> i32 {
 
 #[test]
 fn no_daemon_is_said_in_one_line() {
-    let berth = start();
-    let nowhere = format!("unix://{}/nowhere.sock", berth.sandbox().path().display());
-    let outcome = berth.run(&format!("-H {nowhere} ps"));
-    outcome.fails(1, &nowhere);
+    let nowhere = "unix:///nonexistent/nowhere.sock";
+    let mut command = std::process::Command::new(crate::BERTH);
+    let outcome = berth_testkit::Outcome::of(command.args(["-H", nowhere, "ps"]), b"");
+    outcome.fails(1, nowhere);
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
 }
 

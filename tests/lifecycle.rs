@@ -32,37 +32,37 @@ fn a_stopped_container_starts_again_with_its_files() {
 #[test]
 fn kill_needs_a_running_container_and_a_known_signal() {
     let berth = start();
-    berth.run("run -d --name k busybox sleep 600").succeeds();
-    berth.run("kill -s NOPE k").fails(1, "NOPE");
-    berth.run("kill k").prints("k\n");
-    berth.run("wait k").prints("137\n");
-    berth.run("kill k").fails(1, "is not running");
+    berth.run("run -d --name kk busybox sleep 600").succeeds();
+    berth.run("kill -s NOPE kk").fails(1, "NOPE");
+    berth.run("kill kk").prints("kk\n");
+    berth.run("wait kk").prints("137\n");
+    berth.run("kill kk").fails(1, "is not running");
     berth.run("kill nosuch").fails(1, "No such container: nosuch");
 }
 
 #[test]
 fn pause_freezes_and_unpause_thaws() {
     let berth = start();
-    berth.run("run -d --name p busybox sh -c 'while true; do date +%N; sleep 0.01; done'").succeeds();
-    berth.run("pause p").prints("p\n");
-    berth.run("inspect -f '{{.State.Status}} {{.State.Running}}' p").prints("paused true\n");
-    let before = berth.run("logs p").stdout;
+    berth.run("run -d --name pp busybox sh -c 'while true; do date +%N; sleep 0.01; done'").succeeds();
+    berth.run("pause pp").prints("pp\n");
+    berth.run("inspect -f '{{.State.Status}} {{.State.Running}}' pp").prints("paused true\n");
+    let before = berth.run("logs pp").stdout;
     std::thread::sleep(std::time::Duration::from_millis(200));
-    assert_eq!(berth.run("logs p").stdout, before);
-    berth.run("exec p true").fails(1, "is paused");
-    berth.run("pause p").fails(1, "already paused");
-    berth.run("unpause p").prints("p\n");
-    berth.run("exec p true").succeeds();
-    berth.run("pause p").succeeds();
-    berth.run("stop -t 1 p").prints("p\n");
+    assert_eq!(berth.run("logs pp").stdout, before);
+    berth.run("exec pp true").fails(1, "is paused");
+    berth.run("pause pp").fails(1, "already paused");
+    berth.run("unpause pp").prints("pp\n");
+    berth.run("exec pp true").succeeds();
+    berth.run("pause pp").succeeds();
+    berth.run("stop -t 1 pp").prints("pp\n");
 }
 
 #[test]
 fn wait_gives_the_exit_code_of_each() {
     let berth = start();
-    berth.run("run -d --name a busybox sh -c 'sleep 0.2; exit 4'").succeeds();
-    berth.run("run -d --name b busybox true").succeeds();
-    berth.run("wait a b").prints("4\n0\n");
+    berth.run("run -d --name aa busybox sh -c 'sleep 0.2; exit 4'").succeeds();
+    berth.run("run -d --name bb busybox true").succeeds();
+    berth.run("wait aa bb").prints("4\n0\n");
     berth.run("wait nosuch").fails(1, "No such container: nosuch");
 }
 
@@ -115,19 +115,19 @@ fn stop_ends_a_restarting_container() {
 #[test]
 fn restart_begins_anew() {
     let berth = start();
-    berth.run("run -d --name r busybox sleep 600").succeeds();
-    let before = berth.run("inspect -f {{.State.Pid}} r").succeeds();
-    berth.run("restart -t 0 r").prints("r\n");
-    let after = berth.run("inspect -f '{{.State.Pid}}' r").succeeds();
+    berth.run("run -d --name rr busybox sleep 600").succeeds();
+    let before = berth.run("inspect -f {{.State.Pid}} rr").succeeds();
+    berth.run("restart -t 0 rr").prints("rr\n");
+    let after = berth.run("inspect -f '{{.State.Pid}}' rr").succeeds();
     assert_ne!(before, after);
-    berth.run("inspect -f '{{.State.Status}} {{.RestartCount}}' r").prints("running 0\n");
+    berth.run("inspect -f '{{.State.Status}} {{.RestartCount}}' rr").prints("running 0\n");
 }
 
 #[test]
 fn top_shows_the_processes() {
     let berth = start();
-    berth.run("run -d --name t busybox sleep 600").succeeds();
-    let table = berth.run("top t").succeeds();
+    berth.run("run -d --name tt busybox sleep 600").succeeds();
+    let table = berth.run("top tt").succeeds();
     assert!(table.starts_with("UID") && table.contains("sleep 600"), "{table}");
-    berth.run("top t -o pid,comm").shows("sleep");
+    berth.run("top tt -o pid,comm").shows("sleep");
 }

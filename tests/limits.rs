@@ -5,9 +5,9 @@ use crate::start;
 #[test]
 fn memory_and_pids_are_limited() {
     let berth = start();
-    berth.run("run -d --name m -m 32m --pids-limit 20 --cpus 0.5 busybox sleep 600").succeeds();
+    berth.run("run -d --name mm -m 32m --pids-limit 20 --cpus 0.5 busybox sleep 600").succeeds();
     let read = |controller: &str, file: &str| {
-        let id = berth.run("inspect -f {{.Id}} m").succeeds();
+        let id = berth.run("inspect -f {{.Id}} mm").succeeds();
         let path = format!("/sys/fs/cgroup/{controller}{}/{id}/{file}", berth.sandbox().cgroup_parent());
         std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
     };
@@ -15,11 +15,11 @@ fn memory_and_pids_are_limited() {
         assert_eq!(read("memory", "memory.limit_in_bytes"), (32 << 20).to_string());
         assert_eq!(read("pids", "pids.max"), "20");
         assert_eq!(read("cpu", "cpu.cfs_quota_us"), "50000");
-        berth.run("update -m 64m --memory-swap 128m --pids-limit 30 m").prints("m\n");
+        berth.run("update -m 64m --memory-swap 128m --pids-limit 30 mm").prints("mm\n");
         assert_eq!(read("memory", "memory.limit_in_bytes"), (64 << 20).to_string());
         assert_eq!(read("pids", "pids.max"), "30");
     }
-    berth.run("update -m 1k m").fails(1, "");
+    berth.run("update -m 1k mm").fails(1, "");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn environment_user_directory_and_hostname_are_as_asked() {
         .prints("1 /bin box /root\n");
     berth
         .run("run --rm -u www-data busybox id")
-        .prints("uid=33(www-data) gid=33(www-data) groups=33(www-data),29(audio)\n");
+        .prints("uid=33(www-data) gid=33(www-data) groups=29(audio),33(www-data)\n");
     berth.run("run --rm -u 1234:5678 busybox sh -c 'id -u; id -g'").prints("1234\n5678\n");
     berth.run("run --rm -w /made/for/it busybox pwd").prints("/made/for/it\n");
     berth.run("run --rm --entrypoint echo busybox a b").prints("a b\n");
@@ -76,7 +76,7 @@ fn environment_user_directory_and_hostname_are_as_asked() {
 #[test]
 fn a_container_is_confined() {
     let berth = start();
-    berth.run("run --rm busybox sh -c 'grep -c . /proc/kcore; mount -t tmpfs x /mnt'").exits(1);
+    berth.run("run --rm busybox sh -c 'grep -c . /proc/kcore; mount -t tmpfs x /tmp'").exits(1);
     berth.run("run --rm busybox sh -c 'echo 1 > /proc/sys/kernel/panic'").fails(1, "Read-only file system");
     let caps = berth.run("run --rm busybox grep CapEff /proc/self/status").succeeds();
     assert_eq!(caps, "CapEff:\t00000000a80425fb");
@@ -91,7 +91,7 @@ fn a_container_is_confined() {
     berth
         .run("run --rm --security-opt no-new-privileges busybox grep NoNewPrivs /proc/self/status")
         .prints("NoNewPrivs:\t1\n");
-    berth.run("run --rm --privileged busybox sh -c 'mount -t tmpfs x /mnt && echo mounted'").prints("mounted\n");
+    berth.run("run --rm --privileged busybox sh -c 'mount -t tmpfs x /tmp && echo mounted'").prints("mounted\n");
     berth.run("run --rm busybox sh -c 'ls /proc/self/fd | wc -l'").prints("4\n");
 }
 

@@ -244,11 +244,11 @@ wire! {
 
     /// The body of container update.
     pub struct UpdateRequest {
-        /// New limits; zero leaves a limit alone.
-        #[serde(flatten)]
-        pub resources: Resources,
         /// New restart policy; an empty name leaves it alone.
         pub restart_policy: RestartPolicy,
+        ;
+        /// New limits; zero leaves a limit alone.
+        flatten resources: Resources,
     }
 
     /// The answer of container update.

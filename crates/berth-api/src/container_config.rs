@@ -101,15 +101,15 @@ wire! {
 
     /// The body of container create.
     pub struct CreateRequest {
-        /// The portable part.
-        #[serde(flatten)]
-        pub config: ContainerConfig,
         /// The part that depends on the host.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub host_config: Option<HostConfig>,
         /// Networks to join.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub networking_config: Option<NetworkingConfig>,
+        ;
+        /// The portable part.
+        flatten config: ContainerConfig,
     }
 
     /// The answer of container create.

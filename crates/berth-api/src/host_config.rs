@@ -91,9 +91,6 @@ wire! {
         pub runtime: String,
         /// Windows isolation; `default` or empty here.
         pub isolation: String,
-        /// Limits and devices.
-        #[serde(flatten)]
-        pub resources: Resources,
         /// Mounts in the long form.
         #[serde(skip_serializing_if = "is_default")]
         pub mounts: Vec<Mount>,
@@ -104,6 +101,9 @@ wire! {
         /// Whether a small init is process 1.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub init: Option<bool>,
+        ;
+        /// Limits and devices.
+        flatten resources: Resources,
     }
 
     /// Limits and devices, which update can change.

@@ -139,9 +139,9 @@ wire! { "snake_case";
 
     /// Windows only: empty here.
     pub struct StorageStats {
+        ;
         /// Further counters.
-        #[serde(flatten)]
-        pub other: BTreeMap<String, Value>,
+        flatten other: BTreeMap<String, Value>,
     }
 
     /// Use of one interface.

@@ -5,9 +5,12 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
 /// Declares wire structs: PascalCase keys unless another case is named first, both directions, and for every field `null` or absence means the default.
+///
+/// A document that stands inside another without a key of its own comes last, after a semicolon: `; flatten NAME: TYPE,`.
 macro_rules! wire {
     ($case:literal; $( $(#[$meta:meta])* pub struct $name:ident {
         $( $(#[$field_meta:meta])* pub $field:ident : $ty:ty ),* $(,)?
+        $(; $(#[$flat_meta:meta])* flatten $flat:ident : $flat_ty:ty ,)?
     } )*) => { $(
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -18,6 +21,11 @@ macro_rules! wire {
                 #[serde(deserialize_with = "crate::wire::null_is_default")]
                 pub $field: $ty,
             )*
+            $(
+                $(#[$flat_meta])*
+                #[serde(flatten)]
+                pub $flat: $flat_ty,
+            )?
         }
     )* };
     ($($structs:tt)*) => { crate::wire::wire! { "PascalCase"; $($structs)* } };
@@ -63,5 +71,28 @@ impl<'de> Deserialize<'de> for ConsoleSize {
         let given = Vec::<u32>::deserialize(deserializer)?;
         let at = |index: usize| given.get(index).copied().unwrap_or_default();
         Ok(ConsoleSize([at(0), at(1)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::container::UpdateRequest;
+    use crate::container_config::CreateRequest;
+
+    #[test]
+    fn a_wrong_field_is_refused_wherever_it_stands() {
+        for text in [r#"{"Cmd":"echo hi"}"#, r#"{"Image":5}"#, r#"{"HostConfig":{"Memory":"x"}}"#, "[]"] {
+            assert!(serde_json::from_str::<CreateRequest>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<UpdateRequest>(r#"{"Memory":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn null_and_absence_mean_the_default() {
+        let text =
+            r#"{"Image":null,"Cmd":null,"HostConfig":{"Binds":null,"Memory":null,"LogConfig":null},"Unknown":1}"#;
+        let request: CreateRequest = serde_json::from_str(text).expect("valid");
+        assert_eq!(request.config, CreateRequest::default().config);
+        assert_eq!(request.host_config, Some(crate::host_config::HostConfig::default()));
     }
 }

@@ -341,16 +341,23 @@ fn plain_member(header: &Header) -> Result<Member, String> {
     let mut member = Member::new(&header.path_bytes(), kind);
     member.link = header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
     member.mode = header.mode().map_err(|e| text("mode", e))? & 0o7777;
-    member.uid = header.uid().map_err(|e| text("owner", e))?;
-    member.gid = header.gid().map_err(|e| text("group", e))?;
-    member.size = header.entry_size().map_err(|e| text("size", e))?;
+    let fields = header.as_old();
+    member.uid = blank_is_zero(&fields.uid, || header.uid()).map_err(|e| text("owner", e))?;
+    member.gid = blank_is_zero(&fields.gid, || header.gid()).map_err(|e| text("group", e))?;
+    member.size = blank_is_zero(&fields.size, || header.entry_size()).map_err(|e| text("size", e))?;
     // A negative time in base 256 comes as its two's complement.
-    member.mtime = Time { seconds: header.mtime().map_err(|e| text("time", e))? as i64, nanos: 0 };
+    let seconds = blank_is_zero(&fields.mtime, || header.mtime()).map_err(|e| text("time", e))?;
+    member.mtime = Time { seconds: seconds as i64, nanos: 0 };
     if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
         let number = |n: std::io::Result<Option<u32>>| n.ok().flatten().ok_or("its device number is damaged");
         member.device = (number(header.device_major())?, number(header.device_minor())?);
     }
     Ok(member)
+}
+
+/// Some writers leave a number out that is zero; every reader takes that.
+fn blank_is_zero<T: Default>(field: &[u8], read: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { read() }
 }
 
 fn apply_records(member: &mut Member, records: &[Record]) -> Result<(), String> {

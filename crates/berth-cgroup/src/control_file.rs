@@ -3,11 +3,15 @@
 use std::{io, path::Path};
 
 use rustix::{
+    buffer::spare_capacity,
     fs::{Mode, OFlags, open},
     io::Errno,
 };
 
 use crate::error::CgroupError;
+
+/// Holds every file but the longest lists.
+const FIRST_READ: usize = 4096;
 
 /// Writes one value in one system call, as the kernel wants it.
 pub(crate) fn write(dir: &Path, file: &str, value: &str) -> Result<(), CgroupError> {
@@ -21,10 +25,37 @@ pub(crate) fn write(dir: &Path, file: &str, value: &str) -> Result<(), CgroupErr
     Ok(())
 }
 
+/// Writes several values to the same file, each in a system call of its own.
+pub(crate) fn write_each(dir: &Path, file: &str, values: impl Iterator<Item = String>) -> Result<(), CgroupError> {
+    let path = dir.join(file);
+    let failed = |value: String| |errno: Errno| CgroupError::Write { file: path.clone(), value, source: errno.into() };
+    let fd = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed(String::new()))?;
+    for value in values {
+        rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes())).map_err(failed(value))?;
+    }
+    Ok(())
+}
+
 /// Reads a whole file.
 pub(crate) fn read(dir: &Path, file: &str) -> Result<String, CgroupError> {
     let path = dir.join(file);
-    std::fs::read_to_string(&path).map_err(|source| CgroupError::Read { file: path, source })
+    let text = read_path(&path).map_err(|source| CgroupError::Read { file: path.clone(), source })?;
+    String::from_utf8(text).map_err(|error| CgroupError::Unexpected {
+        file: path,
+        text: String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+/// Reads a whole file of the kernel's, whose size it does not tell: with room for most of them from the start.
+pub(crate) fn read_path(path: &Path) -> io::Result<Vec<u8>> {
+    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut content = Vec::with_capacity(FIRST_READ);
+    while rustix::io::retry_on_intr(|| rustix::io::read(&fd, spare_capacity(&mut content)))? > 0 {
+        if content.capacity() - content.len() < FIRST_READ / 2 {
+            content.reserve(content.capacity());
+        }
+    }
+    Ok(content)
 }
 
 /// Reads a whole file; `None` if this kernel, or this group, does not have it.

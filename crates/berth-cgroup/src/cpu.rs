@@ -106,11 +106,9 @@ fn write_early(
 fn set_shares(settings: &mut Settings<'_>, cpu: &Cpu) -> Result<(), CgroupError> {
     let Some(asked) = cpu.shares.filter(|shares| *shares != 0) else { return Ok(()) };
     settings.set("cpu.shares", "cpu.shares", asked)?;
-    if !settings.has("cpu.shares") {
-        return Ok(());
-    }
     // The kernel clamps silently; whoever asked for more than there is should hear of it.
-    match control_file::read_number(settings.dir, "cpu.shares")? {
+    match control_file::read_number_or_zero(settings.dir, "cpu.shares")? {
+        0 => Ok(()),
         taken if taken < asked => {
             Err(CgroupError::invalid("cpu.shares", format!("{asked} is more than the maximum {taken}")))
         }

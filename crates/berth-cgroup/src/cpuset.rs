@@ -13,21 +13,19 @@ const MEMS: &str = "cpuset.mems";
 ///
 /// Groups between it and the root are filled first, from the top down. `root` is the hierarchy's mount point.
 pub(crate) fn inherit_v1(root: &Path, dir: &Path) -> Result<(), CgroupError> {
+    let Some(parent) = dir.parent().filter(|_| dir != root) else { return Ok(()) };
     for file in [CPUS, MEMS] {
-        inherit(root, dir, file)?;
+        if !control_file::read(dir, file)?.trim().is_empty() {
+            continue;
+        }
+        let mut inherited = control_file::read(parent, file)?;
+        if inherited.trim().is_empty() {
+            inherit_v1(root, parent)?;
+            inherited = control_file::read(parent, file)?;
+        }
+        control_file::write(dir, file, inherited.trim())?;
     }
     Ok(())
-}
-
-fn inherit(root: &Path, dir: &Path, file: &str) -> Result<String, CgroupError> {
-    let own = control_file::read(dir, file)?;
-    if !own.trim().is_empty() || dir == root {
-        return Ok(own);
-    }
-    let Some(parent) = dir.parent() else { return Ok(own) };
-    let inherited = inherit(root, parent, file)?;
-    control_file::write(dir, file, inherited.trim())?;
-    Ok(inherited)
 }
 
 /// Writes CPUs and memory nodes; the files are named alike in both versions.

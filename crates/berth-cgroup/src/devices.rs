@@ -178,7 +178,7 @@ pub(crate) fn apply_v1(settings: &mut Settings<'_>, rules: &DeviceRules) -> Resu
     let (default, exceptions) =
         if rules.allow_by_default { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
     control_file::write(settings.dir, default, "a")?;
-    rules.exceptions.iter().try_for_each(|rule| control_file::write(settings.dir, exceptions, &rule.to_string()))
+    control_file::write_each(settings.dir, exceptions, rules.exceptions.iter().map(ToString::to_string))
 }
 
 fn parse_access(text: Option<&str>) -> Result<Access, CgroupError> {

@@ -2,13 +2,12 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use crate::error::CgroupError;
+use crate::{control_file, error::CgroupError};
 
 const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
@@ -77,8 +76,8 @@ impl Layout {
     /// # Errors
     /// [`CgroupError::Layout`] if the table cannot be read, [`CgroupError::NotMounted`] if there is no cgroup file system in it.
     pub fn probe() -> Result<Self, CgroupError> {
-        let table = fs::read(MOUNT_TABLE)
-            .map_err(|source: io::Error| CgroupError::Layout { path: MOUNT_TABLE.into(), source })?;
+        let table = control_file::read_path(Path::new(MOUNT_TABLE))
+            .map_err(|source| CgroupError::Layout { path: MOUNT_TABLE.into(), source })?;
         Self::from_mount_table(&table)
     }
 

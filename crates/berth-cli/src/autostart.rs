@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,14 +45,20 @@ pub(crate) fn start(client: &Client) -> Result<(), CliError> {
     let log = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(LOG_FILE);
     let log = log.map_err(|error| failed(LOG_FILE, &error))?;
     let log_begins = log.metadata().map_or(0, |metadata| metadata.len());
-    let mut daemon = spawn(&log).map_err(|error| failed("/proc/self/exe", &error))?;
+    let mut daemon = spawn(&log).map_err(|error| failed("running our own file", &error))?;
     wait_until_it_answers(client, &mut daemon).map_err(|reason| {
         CliError::message(format!("cannot start the daemon: {reason}{}", last_lines(Path::new(LOG_FILE), log_begins)))
     })
 }
 
+/// Our own file by its name, which process lists then show; by the kernel's link where the file was replaced meanwhile.
+fn own_file() -> PathBuf {
+    let link = PathBuf::from("/proc/self/exe");
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or(link)
+}
+
 fn spawn(log: &File) -> std::io::Result<Child> {
-    Command::new("/proc/self/exe")
+    Command::new(own_file())
         .arg0("berth")
         .arg(DETACH_WORD)
         .current_dir("/")
@@ -101,7 +107,7 @@ pub(crate) fn become_daemon() -> Result<(), CliError> {
     // A process that was just made leads no group, so that this cannot fail.
     let _ = rustix::process::setsid();
     leave_cgroup();
-    let error = Command::new("/proc/self/exe").arg0("berthd").exec();
+    let error = Command::new(own_file()).arg0("berthd").exec();
     Err(CliError::message(format!("becoming berthd: {error}")))
 }
 

@@ -210,11 +210,11 @@ fn context_endpoint(config_dir: &Path, name: &str) -> Result<Endpoint, CliError>
 mod tests {
     use super::*;
 
-    fn check(globals: &Globals, current: &str, variables: &[(&str, &str)], want: Chosen) {
+    fn check(globals: &Globals, current: &str, variables: &[(&str, &str)], want: &Chosen) {
         let config = Config { current_context: current.to_owned(), ..Config::default() };
         let variable =
             |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        assert_eq!(globals.choose(&config, variable).expect("choice"), want, "{variables:?} {current}");
+        assert_eq!(globals.choose(&config, variable).expect("choice"), *want, "{variables:?} {current}");
     }
 
     #[test]
@@ -224,14 +224,14 @@ mod tests {
         let context = Globals { context: Some("far".into()), ..Globals::default() };
         let host = |text: &str| Chosen::Host(text.to_owned());
         let env = [("BERTH_HOST", "b"), ("DOCKER_HOST", "d"), ("DOCKER_CONTEXT", "c")];
-        check(&none, "", &[], Chosen::Default);
-        check(&none, "current", &[], Chosen::Context("current".into()));
-        check(&none, "default", &[], Chosen::Default);
-        check(&none, "current", &env[2..], Chosen::Context("c".into()));
-        check(&none, "current", &env[1..], host("d"));
-        check(&none, "current", &env, host("b"));
-        check(&context, "current", &env, Chosen::Context("far".into()));
-        check(&flag, "current", &env, host("tcp://flag"));
+        check(&none, "", &[], &Chosen::Default);
+        check(&none, "current", &[], &Chosen::Context("current".into()));
+        check(&none, "default", &[], &Chosen::Default);
+        check(&none, "current", &env[2..], &Chosen::Context("c".into()));
+        check(&none, "current", &env[1..], &host("d"));
+        check(&none, "current", &env, &host("b"));
+        check(&context, "current", &env, &Chosen::Context("far".into()));
+        check(&flag, "current", &env, &host("tcp://flag"));
     }
 
     #[test]

@@ -245,7 +245,7 @@ fn the_same_mistakes_give_the_same_texts_and_codes() {
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
 }
 
-/// Commands whose help is compared: usage, spellings, flags with their short forms, types and defaults. The descriptions are ours.
+/// Commands whose help is compared: usage, spellings, flags with their short forms and types. The descriptions are ours.
 const HELPED: &[&str] = &[
     "attach",
     "create",
@@ -288,6 +288,7 @@ fn help_has_the_same_usage_and_flags() {
             differences.push(format!("{line}: {}\n---\n{}", heads(&theirs), heads(&ours)));
         }
         let (mut theirs, mut ours) = (flags(&theirs), flags(&ours));
+        assert!(!line.ends_with("run") || theirs.len() > 90, "the help of docker was not understood");
         theirs.retain(|name, _| !MISSING_FLAGS.contains(&name.as_str()));
         ours.retain(|name, _| !MISSING_FLAGS.contains(&name.as_str()));
         if theirs != ours {

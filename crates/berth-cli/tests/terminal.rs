@@ -97,8 +97,10 @@ fn echo() -> Server {
 fn a_terminal_is_raw_while_attached_and_keeps_its_size() {
     let server = echo();
     let mut terminal = Terminal::run(&server, &["run", "-it", "busybox"]);
+    terminal.type_keys(b"typed ahead\n");
     terminal.read_until("ready");
     eventually(|| terminal.is_raw().then_some(()));
+    terminal.read_until("typed ahead");
     // Ctrl-C is a key like any other now, and nothing is echoed by the terminal itself.
     terminal.type_keys(b"a\x03b");
     assert_eq!(terminal.read_until("b").matches('a').count(), 1);

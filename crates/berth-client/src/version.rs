@@ -47,6 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ours_is_the_version_of_our_documents() {
+        assert_eq!(ApiVersion::CURRENT.to_string(), berth_api::API_VERSION);
+    }
+
+    #[test]
     fn versions_compare_by_number_and_not_by_text() {
         let version = |text: &str| text.parse::<ApiVersion>().expect(text);
         assert!(version("1.9") < version("1.24"));

@@ -5,6 +5,10 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use berth_model::{Algorithm, Digest};
@@ -27,14 +31,44 @@ pub struct Ingest {
     partial: Partial,
     hasher: Hasher,
     bytes: u64,
+    early: EarlySync,
 }
 
-/// A blob whose bytes are all here, and are what was promised; not yet synced, nor visible. Dropped, it is gone.
+/// A blob whose bytes are all here, and are what was promised, but not yet synced. Within this process it can be read by its digest already, so
+/// that work on it need not wait for the disk; [`Content::hold`] does not know it yet. Dropped, it is gone.
 pub struct Finished {
     content: Content,
     partial: Partial,
     digest: Digest,
     bytes: u64,
+}
+
+/// Gets large blobs onto the disk while they still come in, so that little is left to do at their end.
+#[derive(Default)]
+struct EarlySync {
+    unsynced: u64,
+    runs: Arc<AtomicBool>,
+}
+
+/// So many bytes are worth a sync of their own.
+const EARLY_SYNC_BYTES: u64 = 32 << 20;
+
+impl EarlySync {
+    fn written(&mut self, bytes: usize, file: &File) {
+        self.unsynced += bytes as u64;
+        if self.unsynced < EARLY_SYNC_BYTES || self.runs.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.unsynced = 0;
+        let (runs, Ok(file)) = (Arc::clone(&self.runs), file.try_clone()) else { return };
+        let sync = move || {
+            // Only a head start: the sync that counts, with its error, is the one of the commit.
+            let _ = file.sync_data();
+            runs.store(false, Ordering::Release);
+        };
+        // Without a thread everything is left to the commit.
+        let _ = std::thread::Builder::new().name("early-sync".to_owned()).stack_size(128 * 1024).spawn(sync);
+    }
 }
 
 enum Hasher {
@@ -72,7 +106,7 @@ impl Content {
             Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
             Algorithm::Sha512 => Hasher::Sha512(Sha512::new()),
         };
-        Ok(Ingest { content: self.clone(), partial: Partial { path, file, renamed: false }, hasher, bytes: 0 })
+        Ok(Ingest { content: self.clone(), partial: Partial { path, file, renamed: false }, hasher, bytes: 0, early: EarlySync::default() })
     }
 
     /// Keeps a small blob of the caller's own making.
@@ -103,6 +137,7 @@ impl Ingest {
         if let Some(expected) = promised.filter(|promised| **promised != digest) {
             return Err(ContentError::Mismatch { expected: expected.clone(), found: digest });
         }
+        self.content.lock_pending().insert(digest.clone(), self.partial.path.clone());
         Ok(Finished { content: self.content, partial: self.partial, digest, bytes: self.bytes })
     }
 
@@ -130,6 +165,7 @@ impl Write for Ingest {
             Hasher::Sha512(hash) => hash.update(&bytes[..n]),
         }
         self.bytes += n as u64;
+        self.early.written(n, &self.partial.file);
         Ok(n)
     }
 
@@ -151,14 +187,6 @@ impl Finished {
         self.bytes
     }
 
-    /// Its bytes, from the beginning, while it is not yet visible: they may be used before they are on the disk.
-    ///
-    /// # Errors
-    /// [`ContentError`] if it cannot be opened again.
-    pub fn open(&self) -> Result<File, ContentError> {
-        File::open(&self.partial.path).map_err(ContentError::io("opening", &self.partial.path))
-    }
-
     /// Syncs it and makes it visible. When this returns, it survives the loss of power.
     ///
     /// # Errors
@@ -178,6 +206,16 @@ impl Finished {
         let synced = File::open(&directory).and_then(|directory| directory.sync_all());
         synced.map_err(ContentError::io("syncing", &directory))?;
         Ok(self.digest.clone())
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        let mut pending = self.content.lock_pending();
+        // Another one with the same bytes may be on its way too.
+        if pending.get(&self.digest) == Some(&self.partial.path) {
+            pending.remove(&self.digest);
+        }
     }
 }
 
@@ -213,11 +251,26 @@ mod tests {
         ingest.write_all(b"hello").expect("write");
         assert_eq!(content.size(&digest), None);
         let finished = ingest.finish(Some(&digest)).expect("right");
-        assert_eq!((content.size(&digest), partials(&content)), (None, 1));
+        // It can be read, but nobody may count on it yet.
+        assert_eq!((content.size(&digest), partials(&content)), (Some(5), 1));
+        assert_eq!((content.read(&digest, 5).expect("read"), content.hold(&digest).expect("hold")), (b"hello".to_vec(), false));
         assert_eq!(finished.commit().expect("commit"), digest);
         assert_eq!((content.size(&digest), partials(&content)), (Some(5), 0));
         assert_eq!(content.read(&digest, 5).expect("read"), b"hello");
         assert!(matches!(content.read(&digest, 4), Err(ContentError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_large_blob_that_is_dropped_is_gone() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let content = content(&dir);
+        let mut ingest = content.ingest(Algorithm::Sha256).expect("ingest");
+        let chunk = vec![7; 1 << 20];
+        (0..70).for_each(|_| ingest.write_all(&chunk).expect("write"));
+        let finished = ingest.finish(None).expect("finish");
+        let digest = finished.digest().clone();
+        drop(finished);
+        assert_eq!((content.size(&digest), partials(&content)), (None, 0));
     }
 
     #[test]

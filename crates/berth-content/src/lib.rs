@@ -13,6 +13,7 @@ mod lease;
 mod sweep;
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -41,6 +42,8 @@ struct Inner {
     store: Store,
     leases: lease::Held,
     holding: Mutex<()>,
+    /// Blobs that are whole, and wait for their sync.
+    pending: Mutex<HashMap<Digest, PathBuf>>,
 }
 
 impl Content {
@@ -79,7 +82,7 @@ impl Content {
     /// The size of a blob in bytes, if it is here.
     #[must_use]
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        std::fs::metadata(self.path(digest)).ok().map(|data| data.len())
+        self.find(digest, |path| std::fs::metadata(path)).ok().map(|data| data.len())
     }
 
     /// Makes a blob that is here count as new, so that no sweep takes it while the caller's lease lives. `false` if it is not here.
@@ -102,11 +105,31 @@ impl Content {
     /// # Errors
     /// [`ContentError::NotFound`].
     pub fn open_blob(&self, digest: &Digest) -> Result<File, ContentError> {
-        let path = self.path(digest);
-        File::open(&path).map_err(|error| match error.kind() {
+        self.find(digest, |path| File::open(path)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => ContentError::NotFound { digest: digest.clone() },
-            _ => ContentError::io("opening", &path)(error),
+            _ => ContentError::io("opening", &self.path(digest))(error),
         })
+    }
+
+    /// Looks for a blob where it lies, or where it waits for its sync.
+    fn find<T>(&self, digest: &Digest, look: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        match look(&self.path(digest)) {
+            Err(error) if missing(&error) => {}
+            found => return found,
+        }
+        let Some(waiting) = self.lock_pending().get(digest).cloned() else {
+            // It may have been renamed between the two looks.
+            return look(&self.path(digest));
+        };
+        match look(&waiting) {
+            Err(error) if missing(&error) => look(&self.path(digest)),
+            found => found,
+        }
+    }
+
+    fn lock_pending(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
+        self.inner.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bytes of a small blob, checked against its digest.

@@ -6,6 +6,8 @@ pub mod address;
 pub mod create;
 pub mod endpoints;
 pub mod event;
+#[cfg(test)]
+mod golden;
 pub mod health;
 pub mod host;
 pub mod image;

@@ -58,7 +58,11 @@ impl Attachment {
             interface: None,
             aliases: wanted.aliases.into_iter().flatten().collect(),
         };
-        Ok(Attachment::Fresh(Box::new(engine.networks.attach(&request)?)))
+        let endpoint = engine.networks.attach(&request).map_err(|error| EngineError::Refused {
+            kind: error.kind(),
+            message: format!("failed to set up container networking: {error}"),
+        })?;
+        Ok(Attachment::Fresh(Box::new(endpoint)))
     }
 
     /// The namespace to start the container in, where the engine made it.

@@ -163,6 +163,13 @@ pub(crate) fn end_orphans(engine: &Inner, id: &ContainerId) {
     }
 }
 
+/// Removes what a shim that is gone has left in the runtime directory.
+pub(crate) fn forget_shim(run: &Path, id: &ContainerId) {
+    // What is not there needs no removing, and what cannot be removed is found by the next engine.
+    let _ = std::fs::remove_dir_all(run.join("shims").join(id.as_str()));
+    let _ = std::fs::remove_file(Shim::socket_path(run, id));
+}
+
 /// What a shim writes when its container ends (docs/formats.md).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -183,9 +190,21 @@ pub(crate) fn written_exit(run: &Path, id: &ContainerId) -> Option<Exit> {
 /// What became of a container that was running when the last engine ended.
 pub(crate) enum Found {
     /// It still runs.
-    Running(Shim),
-    /// It ended; its shim may still be there.
-    Ended(Exit, Option<Shim>),
+    Running(Shim, Start),
+    /// It ended; its shim may still be there, and then knows when it had started.
+    Ended(Exit, Option<(Shim, Start)>),
+}
+
+/// The beginning of a run, as its shim tells it.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    pub pid: u32,
+    pub at: Timestamp,
+}
+
+/// Whether a container has a shim that its record may not know of: the news of a start is not waited for.
+pub(crate) fn has_shim(engine: &Inner, id: &ContainerId) -> bool {
+    Shim::socket_path(&engine.config.run, id).exists()
 }
 
 /// Looks for a container that was running.
@@ -195,19 +214,20 @@ pub(crate) async fn look_for(engine: &Inner, id: &ContainerId) -> Found {
     let Ok(shim) = Shim::connect(id, &socket).await else {
         return Found::Ended(written_exit(&engine.config.run, id).unwrap_or(lost), None);
     };
-    match shim.status().await {
-        Ok(status) => match status.exit {
-            Some(exit) => Found::Ended(
-                Exit {
-                    code: i32::try_from(exit.exit_code).unwrap_or(255),
-                    at: Timestamp::from_nanos(exit.exited_at_ns),
-                    oom_killed: exit.oom_killed,
-                },
-                Some(shim),
-            ),
-            None => Found::Running(shim),
-        },
-        Err(_) => Found::Ended(written_exit(&engine.config.run, id).unwrap_or(lost), Some(shim)),
+    let Ok(status) = shim.status().await else {
+        return Found::Ended(written_exit(&engine.config.run, id).unwrap_or(lost), None);
+    };
+    let start = Start { pid: status.pid, at: Timestamp::from_nanos(status.started_at_ns) };
+    match status.exit {
+        None => Found::Running(shim, start),
+        Some(exit) => {
+            let exit = Exit {
+                code: i32::try_from(exit.exit_code).unwrap_or(255),
+                at: Timestamp::from_nanos(exit.exited_at_ns),
+                oom_killed: exit.oom_killed,
+            };
+            Found::Ended(exit, Some((shim, start)))
+        }
     }
 }
 

@@ -66,8 +66,8 @@ impl Channel {
     }
 
     /// Says that all is ready, and hands over the terminal.
-    pub(crate) fn ready(&self, terminal: Option<OwnedFd>) -> Result<(), RuntimeError> {
-        match &terminal {
+    pub(crate) fn ready(&self, terminal: Option<&OwnedFd>) -> Result<(), RuntimeError> {
+        match terminal {
             Some(master) => self.send(&[READY], &[master.as_fd()]),
             None => self.send(&[READY], &[]),
         }

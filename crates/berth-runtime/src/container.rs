@@ -399,7 +399,10 @@ fn make_cgroup(request: &CreateRequest<'_>, warnings: &mut Vec<String>) -> Resul
 }
 
 fn remove_cgroup(cgroup: &Cgroup) -> Result<(), RuntimeError> {
-    cgroup.kill()?;
+    // Mostly nobody is left, and killing on v1 means freezing first.
+    if !cgroup.pids()?.is_empty() {
+        cgroup.kill()?;
+    }
     Ok(cgroup.remove()?)
 }
 

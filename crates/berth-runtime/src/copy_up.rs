@@ -46,7 +46,7 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Resu
         }
         FileType::RegularFile => copy_file(from, to, name, mode)?,
         FileType::Symlink => {
-            rustix::fs::symlinkat(rustix::fs::readlinkat(from, name, Vec::new())?.as_c_str(), to, name)?
+            rustix::fs::symlinkat(rustix::fs::readlinkat(from, name, Vec::new())?.as_c_str(), to, name)?;
         }
         FileType::Socket => return Ok(()), // Belongs to a process that is not here.
         kind => rustix::fs::mknodat(to, name, kind, mode, status.st_rdev)?,

@@ -60,8 +60,7 @@ impl<'a> InitPlan<'a> {
         let namespaces = NamespacePlan::new(linux, request.network)?;
         check_namespaces(spec, linux, &namespaces)?;
         let user_namespace = namespaces.separates(Namespace::User);
-        let rootfs =
-            RootfsPlan::new(spec, linux, request.bundle, &request.rootfs, request.root_switch, user_namespace)?;
+        let rootfs = RootfsPlan::new(request, linux, user_namespace)?;
         let around = Surroundings {
             id: request.id,
             personality: linux.personality.as_ref(),
@@ -106,9 +105,11 @@ impl<'a> InitPlan<'a> {
     ) -> Result<Infallible, RuntimeError> {
         let procfs = self.enter_namespaces(channel)?;
         let pid = procfs.own_pid()?;
-        rustix::process::umask(Mode::empty()); // Modes are meant as they are written.
+        let umask = rustix::process::umask(Mode::empty()); // Modes are meant as they are written.
         let root = self.rootfs.build(sources)?;
+        rustix::process::umask(umask);
         self.run_create_hooks(channel, pid)?;
+        rustix::process::umask(Mode::empty());
         self.rootfs.switch(&root)?;
         drop(root);
         let root = rootfs::open_root()?;
@@ -194,7 +195,8 @@ fn check_namespaces(spec: &Spec, linux: &Linux, namespaces: &NamespacePlan<'_>) 
     if !namespaces.created.contains(Namespace::Mount) {
         return Err(RuntimeError::invalid("linux.namespaces", "a new mount namespace is needed"));
     }
-    if !namespaces.separates(Namespace::Uts) && !(spec.hostname.is_empty() && spec.domainname.is_empty()) {
+    let named = !spec.hostname.is_empty() || !spec.domainname.is_empty();
+    if named && !namespaces.separates(Namespace::Uts) {
         return Err(RuntimeError::invalid("hostname", "cannot be set without a UTS namespace of the container's own"));
     }
     sysctl::check(&linux.sysctl, namespaces)

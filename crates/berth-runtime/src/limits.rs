@@ -42,7 +42,7 @@ impl Limits {
     /// Sets them on the calling process, which still has all its rights.
     pub(crate) fn apply(&self) -> Result<(), RuntimeError> {
         for (resource, limit, kind) in &self.rlimits {
-            rustix::process::setrlimit(*resource, limit.clone()).step("setting rlimit", kind)?;
+            rustix::process::setrlimit(*resource, *limit).step("setting rlimit", kind)?;
         }
         if let Some(policy) = &self.policy {
             scheduling::set_policy(policy).step("setting the scheduler", "")?;

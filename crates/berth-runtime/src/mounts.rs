@@ -27,6 +27,9 @@ pub(crate) struct PlannedMount<'a> {
     mapping: Option<OwnedFd>,
 }
 
+/// Users, then groups.
+type Mapping<'a> = (&'a [IdMapping], &'a [IdMapping]);
+
 /// What was opened for a mount before its root was switched.
 #[derive(Debug)]
 pub(crate) enum Source {
@@ -83,11 +86,7 @@ impl<'a> PlannedMount<'a> {
     }
 
     /// The mapping of an idmapped mount: its own, or the container's.
-    fn mapping<'m>(
-        mount: &'m Mount,
-        options: &MountOptions,
-        linux: &'m Linux,
-    ) -> Result<Option<(&'m [IdMapping], &'m [IdMapping])>, String> {
+    fn mapping<'m>(mount: &'m Mount, options: &MountOptions, linux: &'m Linux) -> Result<Option<Mapping<'m>>, String> {
         let own = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
         if options.idmap.is_none() && !own {
             return Ok(None);

@@ -71,7 +71,7 @@ impl<'a> ProcessPlan<'a> {
         around: &Surroundings<'a>,
         warnings: &mut Vec<String>,
     ) -> Result<(ProcessPlan<'a>, Program), RuntimeError> {
-        let filter = around.seccomp.map(|profile| compile(profile, around.seccomp_cache, warnings)).transpose()?;
+        let filter = around.seccomp.map(|profile| compile(profile, around.seccomp_cache)).transpose()?;
         let listener = match (&filter, around.seccomp) {
             (Some(filter), Some(profile)) if filter.notifies() => Some(Listener::connect(profile)?),
             _ => None,
@@ -80,7 +80,7 @@ impl<'a> ProcessPlan<'a> {
             Keyring::New => CString::new(format!("_ses.{}", around.id)).ok(),
             Keyring::Inherited => None,
         };
-        let preserved = (around.preserve_fds > 0).then(|| passed_sockets(around.preserve_fds)).unwrap_or_default();
+        let preserved = if around.preserve_fds > 0 { passed_sockets(around.preserve_fds) } else { Vec::new() };
         let program = Program::new(process, &preserved)?;
         let plan = ProcessPlan {
             credentials: Credentials::new(process, warnings)?,
@@ -141,7 +141,8 @@ impl<'a> ProcessPlan<'a> {
         }
         let path = program.find()?;
         exec::close_on_exec_from(3 + self.preserve_fds as i32).step("marking descriptors close-on-exec", "")?;
-        ends.channel.ready(terminal)?;
+        ends.channel.ready(terminal.as_ref())?;
+        drop(terminal);
         ends.pass_gate(|| {
             if let Some(start) = &ends.hooks {
                 hooks::run(start.hooks, Point::StartContainer, &start.subject)?;
@@ -208,17 +209,10 @@ pub(crate) fn become_namespace_root() -> Result<(), RuntimeError> {
     }
 }
 
-fn compile(
-    profile: &LinuxSeccomp,
-    cache: Option<&std::path::Path>,
-    warnings: &mut Vec<String>,
-) -> Result<Filter, RuntimeError> {
+/// Names that nobody knows are skipped in silence: every profile has some from other kernels and machines.
+fn compile(profile: &LinuxSeccomp, cache: Option<&std::path::Path>) -> Result<Filter, RuntimeError> {
     let filter = seccomp::compile_cached(profile, cache);
-    let filter = filter.map_err(|error| RuntimeError::invalid("linux.seccomp", error.to_string()))?;
-    if !filter.unknown_names.is_empty() {
-        warnings.push(format!("seccomp: ignoring unknown system calls: {:?}", filter.unknown_names));
-    }
-    Ok(filter)
+    filter.map_err(|error| RuntimeError::invalid("linux.seccomp", error.to_string()))
 }
 
 /// The variables by which a program knows the sockets it is handed, see sd_listen_fds(3).

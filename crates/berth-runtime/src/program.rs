@@ -41,7 +41,9 @@ impl Program {
         Ok(Program {
             name: name.clone(),
             arguments: CStrings::from_texts(&process.args).map_err(nul("process.args"))?,
-            environment: CStrings::from_texts(process.env.iter().chain(more)).map_err(nul("process.env"))?,
+            // A `HOME` without a value counts as none, and the one that is added must be the only one.
+            environment: CStrings::from_texts(process.env.iter().filter(|line| *line != "HOME=").chain(more))
+                .map_err(nul("process.env"))?,
             search_path: variable("PATH").map(str::to_owned),
             has_home: variable("HOME").is_some_and(|home| !home.is_empty()),
             working_directory: process.cwd.clone(),

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use berth_oci::runtime::{Mount, Process, Spec};
+use berth_sys::mount::Interface;
 
 /// A container to be made. [`CreateRequest::new`] fills in what most callers want.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ pub struct CreateRequest<'a> {
     pub gate: StartGate<'a>,
     /// How the root is switched.
     pub root_switch: RootSwitch,
+    /// Which system calls make mounts: what the kernel has, or less for a test of the fallback.
+    pub mount_interface: Interface,
     /// Whether the process gets a session keyring of its own.
     pub keyring: Keyring,
     /// How many descriptors from 3 on the program inherits.
@@ -44,6 +47,7 @@ impl<'a> CreateRequest<'a> {
             network: None,
             gate: StartGate::Caller,
             root_switch: RootSwitch::Pivot,
+            mount_interface: Interface::probe(),
             keyring: Keyring::New,
             preserve_fds: 0,
             seccomp_cache: None,

@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use berth_oci::runtime::{Linux, Mount, RootfsPropagation, Spec};
+use berth_oci::runtime::{Linux, Mount, RootfsPropagation};
 use berth_sys::mount;
 use berth_sys::mount::{AttributeChange, Attributes, Depth, Filesystem, Interface, Propagation};
 use rustix::fs::{Mode, OFlags};
@@ -16,7 +16,7 @@ use crate::devices::DeviceMaker;
 use crate::error::{RuntimeError, Step};
 use crate::mount_options::MountOptions;
 use crate::mounts::{self, PlannedMount, Source};
-use crate::request::{RootSwitch, Rootfs};
+use crate::request::{CreateRequest, RootSwitch, Rootfs};
 
 /// The file system to be.
 #[derive(Debug)]
@@ -49,26 +49,24 @@ pub(crate) struct Sources {
 impl<'a> RootfsPlan<'a> {
     /// Understands the configuration.
     pub(crate) fn new(
-        spec: &'a Spec,
+        request: &CreateRequest<'a>,
         linux: &'a Linux,
-        bundle: &Path,
-        rootfs: &Rootfs<'a>,
-        switch: RootSwitch,
         user_namespace: bool,
     ) -> Result<RootfsPlan<'a>, RuntimeError> {
-        let root = match rootfs {
+        let (spec, bundle) = (request.spec, request.bundle);
+        let root = match request.rootfs {
             Rootfs::Directory(path) => Root::Directory(bundle.join(path)),
             Rootfs::Mounts(mounts) => Root::Mounts(mounts),
         };
         Ok(RootfsPlan {
-            interface: Interface::probe(),
+            interface: request.mount_interface,
             linux,
             root,
             read_only: spec.root.as_ref().is_some_and(|root| root.readonly),
             mounts: mounts::plan(&spec.mounts, linux, bundle)?,
             cgroups: None,
             user_namespace,
-            switch,
+            switch: request.root_switch,
         })
     }
 

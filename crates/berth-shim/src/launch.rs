@@ -21,12 +21,12 @@ use crate::task::{NewTask, Streams, Task, raw};
 
 impl Shim {
     /// Launches the container. A shim whose launch failed has nothing left to do and leaves.
-    pub(crate) fn launch(&mut self, connection: u32, request: LaunchRequest) -> Result<Reply, Status> {
+    pub(crate) fn launch(&mut self, connection: u32, request: &LaunchRequest) -> Result<Reply, Status> {
         if self.task.is_some() {
             return Err(Status::new(Code::AlreadyExists, "this shim has launched its container"));
         }
         let descriptors = self.take_received(connection);
-        match self.try_launch(&request, descriptors) {
+        match self.try_launch(request, descriptors) {
             Ok(response) => {
                 self.chores.extend([Chore::WriteRecord, Chore::WatchMemory, Chore::ReleaseMemory]);
                 reply(&response)

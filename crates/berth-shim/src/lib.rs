@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod bootstrap;
+mod calls;
 mod client;
 mod connection;
 mod error;
@@ -25,6 +26,7 @@ mod records;
 mod service;
 mod shim;
 mod stdio;
+mod streams;
 mod task;
 mod task_service;
 
@@ -112,6 +114,7 @@ fn prepare() -> io::Result<Shim> {
     berth_sys::signalfd::ignore(Signal::HUP.as_raw())?;
     berth_sys::signalfd::ignore(Signal::INT.as_raw())?;
     let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::TERM.as_raw()])?;
+    let signals = signals.onto_stdout()?;
     let layout = Layout::probe().map_err(io::Error::other)?;
     Shim::new(Poll::new()?.onto_stdin()?, signals, layout)
 }

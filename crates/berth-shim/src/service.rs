@@ -16,7 +16,7 @@ impl Shim {
     /// Answers a call of the service.
     pub(crate) fn call_shim(&mut self, connection: u32, method: &str, payload: &[u8]) -> Result<Reply, Status> {
         match method {
-            "Launch" => self.launch(connection, decode(payload)?),
+            "Launch" => self.launch(connection, &decode(payload)?),
             "Status" => self.status(),
             "Wait" => self.wait(&decode::<api::WaitRequest>(payload)?.exec_id),
             "Attach" => self.attach_call(decode(payload)?),
@@ -155,12 +155,8 @@ impl Shim {
         let task = self.the_task()?;
         let change = |task: &mut Task| -> Result<(), ShimError> {
             let container = task.container()?;
-            if paused {
-                container.pause()?
-            } else {
-                container.resume()?
-            }
-            Ok(())
+            let changed = if paused { container.pause() } else { container.resume() };
+            Ok(changed?)
         };
         change(task).map_err(|error| error.to_status())?;
         task.paused = paused;

@@ -8,15 +8,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth_cgroup::Layout;
-use berth_proto::ttrpc::{Call, Code, Status};
+use berth_proto::ttrpc::{Code, Status};
 use berth_sys::signalfd::SignalFd;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
-use crate::client::{Client, Received, Wish};
-use crate::connection::{Connection, Side};
+use crate::client::{Client, Wish};
+use crate::connection::Connection;
 use crate::listener::Listener;
 use crate::poll::{EventFlags, Key, Poll};
-use crate::process::{Exit, Life, MAIN, Output, Process};
+use crate::process::{Exit, Life, MAIN, Process};
 use crate::publisher::Publisher;
 use crate::stdio::Stream;
 use crate::task::{Task, now};
@@ -38,10 +38,10 @@ pub struct Shim {
     pub(crate) leaving: Leaving,
     pub(crate) chores: Vec<Chore>,
     signals: SignalFd,
-    connections: Vec<Connection>,
-    clients: Vec<Client>,
-    waiters: Vec<Waiter>,
-    last_number: u32,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) last_number: u32,
     /// Executed processes that are gone, and when their streams are ended.
     fading: Vec<(Instant, u32)>,
 }
@@ -71,10 +71,13 @@ pub enum Chore {
 }
 
 /// A call whose answer comes later.
-struct Waiter {
-    connection: u32,
-    stream: u32,
-    what: Awaited,
+pub struct Waiter {
+    /// The connection it came on.
+    pub connection: u32,
+    /// Its number there.
+    pub stream: u32,
+    /// What it waits for.
+    pub what: Awaited,
 }
 
 /// What a call waits for.
@@ -159,32 +162,10 @@ impl Shim {
         Ok(())
     }
 
-    /// Attaches a client to a process.
-    pub fn attach(
-        &mut self,
-        descriptor: OwnedFd,
-        process: u32,
-        wish: Wish,
-        before: Vec<u8>,
-        early: &[u8],
-    ) -> io::Result<()> {
-        let number = self.next_number();
-        let mut client = Client::new(&self.poll, number, process, descriptor, wish, before)?;
-        let received = client.receive_early(early);
-        self.clients.push(client);
-        self.take_input(number, received);
-        Ok(())
-    }
-
     /// A number that no other connection, client or process has or had.
     pub fn next_number(&mut self) -> u32 {
         self.last_number += 1;
         self.last_number
-    }
-
-    /// The descriptors that came with a connection's calls.
-    pub fn take_received(&mut self, connection: u32) -> Vec<OwnedFd> {
-        self.connections.iter_mut().find(|c| c.number == connection).map(Connection::take_received).unwrap_or_default()
     }
 
     fn has_left(&self) -> bool {
@@ -241,306 +222,6 @@ impl Shim {
         }
     }
 
-    // Calls.
-
-    fn serve(&mut self, number: u32, flags: EventFlags) {
-        let Some(index) = self.connections.iter().position(|c| c.number == number) else { return };
-        let mut side = Side::Open;
-        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            side = self.connections[index].read();
-        }
-        while let Some(call) = self.connection(number).and_then(Connection::next_call) {
-            self.answer_call(number, call);
-        }
-        if let Some(connection) = self.connections.iter_mut().find(|c| c.number == number)
-            && (connection.flush(&self.poll) == Side::Closed || side == Side::Closed)
-        {
-            self.hang_up(number);
-        }
-    }
-
-    fn answer_call(&mut self, number: u32, call: Call) {
-        let Call { stream, request } = call;
-        let reply = self.dispatch(number, &request);
-        match reply {
-            Ok(Reply::Now(payload)) => self.answer(number, stream, Ok(payload)),
-            Ok(Reply::When(what)) => {
-                self.waiters.push(Waiter { connection: number, stream, what });
-                if let Some(exit) = self.exit_of(what.process()) {
-                    self.tell_exit(what.process(), exit);
-                }
-            }
-            Ok(Reply::TakeOver(over)) => self.hand_over(number, stream, *over),
-            Err(status) => self.answer(number, stream, Err(status)),
-        }
-    }
-
-    fn dispatch(&mut self, number: u32, request: &berth_proto::ttrpc::Request) -> Result<Reply, Status> {
-        match request.service.as_str() {
-            berth_proto::shim::SERVICE => self.call_shim(number, &request.method, &request.payload),
-            berth_proto::containerd::task::SERVICE_V2 | berth_proto::containerd::task::SERVICE_V3 => {
-                self.call_task(&request.method, &request.payload)
-            }
-            other => Err(Status::new(Code::Unimplemented, format!("service {other}"))),
-        }
-    }
-
-    fn answer(&mut self, number: u32, stream: u32, result: Result<Vec<u8>, Status>) {
-        if let Some(connection) = self.connections.iter_mut().find(|c| c.number == number) {
-            connection.answer(stream, result);
-            // A connection that breaks here says so by an event.
-            let _ = connection.flush(&self.poll);
-        }
-    }
-
-    fn hand_over(&mut self, number: u32, stream: u32, over: TakeOver) {
-        let Some(index) = self.connections.iter().position(|c| c.number == number) else { return };
-        let mut connection = self.connections.remove(index);
-        self.waiters.retain(|waiter| waiter.connection != number);
-        connection.answer(stream, Ok(over.answer));
-        let (socket, early, mut first) = connection.into_parts(&self.poll);
-        first.extend_from_slice(&over.before);
-        if let Err(_gone) = self.attach_first(socket, over.process, over.wish, first, &early) {
-            // Only this client is concerned, and it sees the connection closed.
-        }
-        self.settle(over.process);
-    }
-
-    fn attach_first(
-        &mut self,
-        socket: OwnedFd,
-        process: u32,
-        wish: Wish,
-        first: Vec<u8>,
-        early: &[u8],
-    ) -> io::Result<()> {
-        self.attach(socket, process, wish, first, early)?;
-        let number = self.last_number;
-        match self.clients.iter_mut().find(|client| client.number == number) {
-            Some(client) => client.flush(&self.poll),
-            None => Ok(()),
-        }
-    }
-
-    fn hang_up(&mut self, number: u32) {
-        self.connections.retain(|c| c.number != number);
-        self.waiters.retain(|waiter| waiter.connection != number);
-    }
-
-    fn connection(&mut self, number: u32) -> Option<&mut Connection> {
-        self.connections.iter_mut().find(|c| c.number == number)
-    }
-
-    // Streams.
-
-    fn pump(&mut self, number: u32, stream: Stream) {
-        // A few pieces at a time, so that one noisy process does not keep everybody else waiting.
-        for _ in 0..4 {
-            if !self.pump_once(number, stream) {
-                return;
-            }
-        }
-    }
-
-    /// Moves one piece of output. Says whether there may be more.
-    fn pump_once(&mut self, number: u32, stream: Stream) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        let Some(process) = self.task.as_mut().and_then(|task| task.process_mut(number)) else { return false };
-        match process.read(stream, &mut buffer) {
-            Output::Bytes(count) => {
-                self.deliver(number, stream, &buffer[..count]);
-                count == buffer.len()
-            }
-            Output::Nothing => false,
-            Output::End => {
-                process.end(&self.poll, stream);
-                if let Some(task) = &mut self.task
-                    && number == MAIN
-                {
-                    task.finish_log(stream);
-                }
-                self.settle(number);
-                false
-            }
-        }
-    }
-
-    fn deliver(&mut self, number: u32, stream: Stream, bytes: &[u8]) {
-        let Some(task) = &mut self.task else { return };
-        if number == MAIN {
-            task.write_log(stream, bytes);
-        }
-        let mut gone = Vec::new();
-        let mut behind = false;
-        for client in self.clients.iter_mut().filter(|client| client.process == number && client.wants(stream)) {
-            match client.push(&self.poll, stream, bytes) {
-                Ok(()) => behind |= client.is_behind(),
-                Err(_) => gone.push(client.number),
-            }
-        }
-        if behind && let Some(process) = task.process_mut(number) {
-            process.pause_output(&self.poll);
-        }
-        for client in gone {
-            self.dismiss(client);
-        }
-    }
-
-    fn hear(&mut self, number: u32, flags: EventFlags) {
-        if flags.contains(EventFlags::OUT) {
-            let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
-            let (process, alive) = (client.process, client.flush(&self.poll).is_ok());
-            if !alive {
-                self.dismiss(number);
-                return;
-            }
-            self.resume_output(process);
-            self.settle(process);
-        }
-        let broken = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        if flags.contains(EventFlags::IN) || broken {
-            self.hear_input(number, broken);
-        }
-    }
-
-    /// Reads what a client has written; of one that is gone, everything it left.
-    fn hear_input(&mut self, number: u32, broken: bool) {
-        loop {
-            let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
-            match client.receive() {
-                Ok(Received::Nothing) | Err(_) if broken => return self.dismiss(number),
-                Err(_) => return self.dismiss(number),
-                Ok(Received::End) if broken => return self.dismiss(number),
-                Ok(received) => self.take_input(number, received),
-            }
-            if !broken {
-                return;
-            }
-        }
-    }
-
-    fn take_input(&mut self, number: u32, received: Received) {
-        match received {
-            Received::Nothing => {}
-            Received::Bytes(bytes) => self.write_input(number, &bytes),
-            Received::Detach(bytes) => {
-                self.write_input(number, &bytes);
-                if let Some(client) = self.take_client(number) {
-                    // Detaching is not the end of input: the process keeps its stdin.
-                    let process = client.process;
-                    client.close(&self.poll);
-                    self.resume_output(process);
-                }
-            }
-            Received::End => {
-                let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
-                let (process, _) = (client.process, client.close_input(&self.poll));
-                self.end_input_of(process);
-            }
-        }
-    }
-
-    fn write_input(&mut self, number: u32, bytes: &[u8]) {
-        let Some(client) = self.clients.iter().find(|client| client.number == number) else { return };
-        let target = client.process;
-        let Some(process) = self.task.as_mut().and_then(|task| task.process_mut(target)) else { return };
-        if !bytes.is_empty() && process.takes_input() && !process.write_input(&self.poll, bytes) {
-            self.hold_inputs(target, true);
-        }
-    }
-
-    /// The process has taken more of its input.
-    fn resume_input(&mut self, number: u32) {
-        let Some(process) = self.task.as_mut().and_then(|task| task.process_mut(number)) else { return };
-        if process.flush_input(&self.poll) {
-            self.hold_inputs(number, false);
-        }
-    }
-
-    fn hold_inputs(&mut self, process: u32, hold: bool) {
-        for client in self.clients.iter_mut().filter(|client| client.process == process && client.has_stdin()) {
-            // A client that cannot be watched any more is noticed at its next output.
-            let _ = client.hold_input(&self.poll, hold);
-        }
-    }
-
-    /// A client that wrote input has ended its side.
-    fn end_input_of(&mut self, number: u32) {
-        if let Some(process) = self.task.as_mut().and_then(|task| task.process_mut(number))
-            && process.stdin_once
-        {
-            process.close_input();
-        }
-    }
-
-    fn resume_output(&mut self, number: u32) {
-        let caught_up = self.clients.iter().filter(|c| c.process == number).all(Client::has_caught_up);
-        if caught_up && let Some(process) = self.task.as_mut().and_then(|task| task.process_mut(number)) {
-            process.resume_output(&self.poll);
-        }
-    }
-
-    /// Ends the clients of a process that is gone and has said everything.
-    fn settle(&mut self, number: u32) {
-        let over = match self.task.as_mut().and_then(|task| task.process_mut(number)) {
-            Some(process) => process.life.exit().is_some() && process.output_ended(),
-            None => true,
-        };
-        if !over {
-            return;
-        }
-        for client in self.clients.iter_mut().filter(|client| client.process == number) {
-            client.end();
-        }
-        let done: Vec<u32> =
-            self.clients.iter().filter(|client| client.is_done()).map(|client| client.number).collect();
-        for client in done.into_iter().filter_map(|number| self.take_client(number)).collect::<Vec<_>>() {
-            client.close(&self.poll);
-        }
-    }
-
-    /// Ends the streams of a process that is gone, whoever else holds them open.
-    pub(crate) fn end_streams(&mut self, number: u32) {
-        let Some(process) = self.task.as_mut().and_then(|task| task.process_mut(number)) else { return };
-        if process.life.exit().is_none() {
-            return;
-        }
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            process.end(&self.poll, stream);
-        }
-        if let Some(task) = &mut self.task
-            && number == MAIN
-        {
-            task.finish_log(Stream::Stdout);
-            task.finish_log(Stream::Stderr);
-        }
-        self.settle(number);
-    }
-
-    /// Lets clients go that have not taken everything: the shim leaves.
-    pub(crate) fn dismiss_all(&mut self) {
-        for client in std::mem::take(&mut self.clients) {
-            client.close(&self.poll);
-        }
-    }
-
-    fn dismiss(&mut self, number: u32) {
-        let Some(client) = self.take_client(number) else { return };
-        if client.has_stdin() {
-            self.end_input_of(client.process);
-        }
-        let process = client.process;
-        client.close(&self.poll);
-        self.resume_output(process);
-    }
-
-    fn take_client(&mut self, number: u32) -> Option<Client> {
-        let index = self.clients.iter().position(|client| client.number == number)?;
-        Some(self.clients.remove(index))
-    }
-
-    // Ends.
-
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.take() {
             if signal == rustix::process::Signal::TERM.as_raw() {
@@ -594,19 +275,18 @@ impl Shim {
         self.settle(number);
     }
 
-    fn exit_of(&self, number: u32) -> Option<Exit> {
+    pub(crate) fn exit_of(&self, number: u32) -> Option<Exit> {
         self.task.as_ref()?.process(number)?.life.exit()
     }
 
-    fn tell_exit(&mut self, number: u32, exit: Exit) {
-        let (told, waiting) = std::mem::take(&mut self.waiters).into_iter().partition(|w| w.what.process() == number);
+    pub(crate) fn tell_exit(&mut self, number: u32, exit: Exit) {
+        let (told, waiting): (Vec<Waiter>, _) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|w| w.what.process() == number);
         self.waiters = waiting;
-        for Waiter { connection, stream, what } in Vec::<Waiter>::from(told) {
+        for Waiter { connection, stream, what } in told {
             self.answer(connection, stream, Ok(what.tell(exit)));
         }
     }
-
-    // The rest.
 
     fn perform(&mut self, chore: Chore) {
         let Some(task) = &mut self.task else { return };
@@ -631,7 +311,8 @@ impl Shim {
 }
 
 impl Awaited {
-    fn process(self) -> u32 {
+    /// The process it is about.
+    pub fn process(self) -> u32 {
         match self {
             Awaited::Exit(number) | Awaited::TaskExit(number) => number,
         }

@@ -1,5 +1,7 @@
 //! The shim through its socket: a real process, a real container made of Debian's `busybox-static`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod rig;
 
 use berth_proto::client::Client;

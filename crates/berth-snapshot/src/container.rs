@@ -25,7 +25,7 @@ impl Snapshots {
     pub fn prepare(
         &self,
         id: &ContainerId,
-        layers: &impl AsRef<[PathBuf]>,
+        layers: &(impl AsRef<[PathBuf]> + ?Sized),
         volatile: bool,
     ) -> Result<(), SnapshotError> {
         let layers = layers.as_ref();
@@ -147,7 +147,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`SnapshotError`]; the copy is then incomplete.
-    pub fn copy_up(&self, layers: &impl AsRef<[PathBuf]>, path: &Path, target: &Path) -> Result<bool, SnapshotError> {
+    pub fn copy_up(&self, layers: &(impl AsRef<[PathBuf]> + ?Sized), path: &Path, target: &Path) -> Result<bool, SnapshotError> {
         let failed = SnapshotError::io("copying the image's content to", target);
         let copied = (|| {
             if std::fs::read_dir(target)?.next().is_some() {

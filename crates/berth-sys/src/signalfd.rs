@@ -7,7 +7,14 @@ use rustix::process::Signal;
 
 /// A non-blocking descriptor that becomes readable when one of its signals is pending.
 #[derive(Debug)]
-pub struct SignalFd(OwnedFd);
+pub struct SignalFd(Place);
+
+/// Where its descriptor is.
+#[derive(Debug)]
+enum Place {
+    Own(OwnedFd),
+    Stdout,
+}
 
 impl SignalFd {
     /// Blocks the signals for the calling thread and collects them instead. Made before any other thread is.
@@ -28,7 +35,16 @@ impl SignalFd {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that nobody else owns.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(Place::Own(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Moves it to the place of stdout, for a process that has no use for that: a descriptor is spared.
+    ///
+    /// # Errors
+    /// Those of dup2(2).
+    pub fn onto_stdout(self) -> io::Result<Self> {
+        rustix::stdio::dup2_stdout(&self)?;
+        Ok(Self(Place::Stdout))
     }
 
     /// Takes the number of one pending signal, if there is any.
@@ -39,7 +55,7 @@ impl SignalFd {
         let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the kernel writes at most `size` bytes into room of that size.
-        let count = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        let count = unsafe { libc::read(self.as_fd().as_raw_fd(), info.as_mut_ptr().cast(), size) };
         if count == size as isize {
             // SAFETY: the kernel has filled it whole.
             return Ok(Some(unsafe { info.assume_init() }.ssi_signo as i32));
@@ -53,13 +69,10 @@ impl SignalFd {
 
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl From<SignalFd> for OwnedFd {
-    fn from(signals: SignalFd) -> Self {
-        signals.0
+        match &self.0 {
+            Place::Own(descriptor) => descriptor.as_fd(),
+            Place::Stdout => rustix::stdio::stdout(),
+        }
     }
 }
 

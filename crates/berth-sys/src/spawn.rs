@@ -55,13 +55,14 @@ impl SpawnRequest<'_> {
     /// # Errors
     /// Those of execve(2) and fork(2).
     pub fn run(&self) -> io::Result<Spawned> {
+        let mut actions = Actions::new(self)?;
         let path = match self.program {
             Program::Path(path) => path.to_owned(),
             Program::Descriptor(fd) => {
-                CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("digits hold no NUL")
+                let number = actions.out_of_the_way(fd)?;
+                CString::new(format!("/proc/self/fd/{number}")).expect("digits hold no NUL")
             }
         };
-        let actions = Actions::new(self)?;
         let attributes = Attributes::new(self.new_session)?;
         let (arguments, environment) = (pointers(self.arguments), pointers(self.environment));
         let mut pid: libc::pid_t = 0;
@@ -70,7 +71,7 @@ impl SpawnRequest<'_> {
             libc::posix_spawn(
                 &raw mut pid,
                 path.as_ptr(),
-                &raw const actions.0,
+                &raw const actions.list,
                 &raw const attributes.0,
                 arguments.as_ptr(),
                 environment.as_ptr(),
@@ -92,37 +93,44 @@ fn check(error: libc::c_int) -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-struct Actions(libc::posix_spawn_file_actions_t, Vec<OwnedFd>);
+struct Actions {
+    list: libc::posix_spawn_file_actions_t,
+    /// The first number that no descriptor of the child's is put at.
+    first_free: RawFd,
+    copies: Vec<OwnedFd>,
+}
 
 impl Actions {
     fn new(request: &SpawnRequest<'_>) -> io::Result<Self> {
         // SAFETY: plain memory that the next call initialises.
-        let mut actions = Self(unsafe { std::mem::zeroed() }, Vec::new());
+        let list = unsafe { std::mem::zeroed() };
+        let mut actions = Self { list, first_free: 3 + request.more.len() as RawFd, copies: Vec::new() };
         // SAFETY: initialises the object it points to.
-        check(unsafe { libc::posix_spawn_file_actions_init(&raw mut actions.0) })?;
-        let first_free = 3 + request.more.len() as RawFd;
+        check(unsafe { libc::posix_spawn_file_actions_init(&raw mut actions.list) })?;
         for (target, source) in (0..).zip(request.stdio.iter().chain(request.more)) {
-            let source = actions.out_of_the_way(*source, first_free)?;
+            let source = actions.out_of_the_way(*source)?;
             // SAFETY: the object is initialised; the numbers are checked when the child runs them.
-            check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut actions.0, source, target) })?;
+            check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut actions.list, source, target) })?;
         }
         // SAFETY: the object is initialised; the path is copied.
-        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut actions.0, request.directory.as_ptr()) })?;
+        check(unsafe {
+            libc::posix_spawn_file_actions_addchdir_np(&raw mut actions.list, request.directory.as_ptr())
+        })?;
         Ok(actions)
     }
 
     /// A source among the targets could be overwritten before it is used; such a one is copied out of the way.
-    fn out_of_the_way(&mut self, source: BorrowedFd<'_>, first_free: RawFd) -> io::Result<RawFd> {
-        if source.as_raw_fd() >= first_free {
+    fn out_of_the_way(&mut self, source: BorrowedFd<'_>) -> io::Result<RawFd> {
+        if source.as_raw_fd() >= self.first_free {
             return Ok(source.as_raw_fd());
         }
         // SAFETY: makes a new descriptor, which is owned at once.
-        let copy = unsafe { libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, first_free) };
+        let copy = unsafe { libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, self.first_free) };
         if copy < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that nobody else owns.
-        self.1.push(unsafe { OwnedFd::from_raw_fd(copy) });
+        self.copies.push(unsafe { OwnedFd::from_raw_fd(copy) });
         Ok(copy)
     }
 }
@@ -130,7 +138,7 @@ impl Actions {
 impl Drop for Actions {
     fn drop(&mut self) {
         // SAFETY: the object is initialised and not used again.
-        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.list) };
     }
 }
 
@@ -207,7 +215,7 @@ mod tests {
 
     #[test]
     fn it_leads_its_own_session_with_fresh_signals() {
-        let (text, _) = shell(Program::Path(c"/bin/sh"), "cut -d' ' -f1,6 /proc/$$/stat; grep SigBlk /proc/$$/status");
+        let (text, _) = shell(Program::Path(c"/bin/sh"), "cut -d' ' -f1,6 /proc/$$/stat; grep SigBlk /proc/self/status");
         let mut words = text.split_whitespace();
         assert_eq!(words.next(), words.next());
         assert_eq!(words.last(), Some("0000000000000000"));

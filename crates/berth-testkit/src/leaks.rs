@@ -10,8 +10,8 @@ use crate::Sandbox;
 /// Some of it goes in the background; it has so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is left behind in a sandbox whose containers were all removed.
-pub(crate) fn search(sandbox: &Sandbox) -> Vec<String> {
+/// What one of the looks below finds in a sandbox whose containers were all removed.
+pub(crate) fn search(sandbox: &Sandbox, look: fn(&Sandbox) -> Vec<String>) -> Vec<String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = look(sandbox);
@@ -22,7 +22,8 @@ pub(crate) fn search(sandbox: &Sandbox) -> Vec<String> {
     }
 }
 
-fn look(sandbox: &Sandbox) -> Vec<String> {
+/// What containers leave.
+pub(crate) fn with_the_daemon(sandbox: &Sandbox) -> Vec<String> {
     let mut found = Vec::new();
     for (directory, what) in [
         (sandbox.root().join("containers"), "container directory"),
@@ -36,6 +37,12 @@ fn look(sandbox: &Sandbox) -> Vec<String> {
         let children = names_in(&cgroup).filter(|name| name.len() == 64 && cgroup.join(name).is_dir());
         found.extend(children.map(|name| format!("cgroup {}", cgroup.join(name).display())));
     }
+    found
+}
+
+/// What a daemon leaves: while it runs, it keeps devices ready for the next containers.
+pub(crate) fn without_the_daemon(sandbox: &Sandbox) -> Vec<String> {
+    let mut found = Vec::new();
     let links = sandbox.shell("ip -o link show type veth");
     found.extend(links.lines().map(|line| format!("network device {line}")));
     let mounts = sandbox.shell("cat /proc/self/mountinfo");

@@ -183,8 +183,11 @@ impl Drop for Berth {
         for id in ids.lines() {
             let _ = self.command(Client::Berth, &["rm", "-f", "-v", id]).output();
         }
-        let found = if self.check_leaks { leaks::search(&self.sandbox) } else { Vec::new() };
+        let mut found = if self.check_leaks { leaks::search(&self.sandbox, leaks::with_the_daemon) } else { Vec::new() };
         self.stop_daemon();
+        if self.check_leaks {
+            found.extend(leaks::search(&self.sandbox, leaks::without_the_daemon));
+        }
         self.sandbox.remove_cgroups();
         if !found.is_empty() && !std::thread::panicking() {
             panic!("left behind: {found:#?}\n--- daemon log ---\n{}", self.daemon_log());

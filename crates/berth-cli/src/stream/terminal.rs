@@ -16,7 +16,8 @@ impl RawTerminal {
         let before = Arc::new(tcgetattr(io::stdin())?);
         let mut raw = (*before).clone();
         raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Flush, &raw)?;
+        // At once and without a flush: what was typed ahead is for the container.
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
         // A panic ends the process without running destructors.
         let (saved, usual) = (before.clone(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |panic| {
@@ -35,7 +36,7 @@ impl Drop for RawTerminal {
 
 fn restore(before: &Termios) {
     // What was typed and not read stays for the shell.
-    let _ = tcsetattr(io::stdin(), OptionalActions::Drain, before);
+    let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
 }
 
 /// Whether stdin is a terminal.

@@ -89,6 +89,7 @@ impl Remaining {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Wait {
     Yes,
     No,

@@ -1,12 +1,13 @@
 //! Request bodies: JSON documents under the API's Content-Type rules, and uploads that blocking code reads.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -17,17 +18,24 @@ const MAX_DOCUMENT: usize = 64 << 20;
 /// Chunks of an upload between the network and the thread that reads it.
 const UPLOAD_CHUNKS: usize = 4;
 
+/// The body of a request: what a plain endpoint gets whole, and an upload piece by piece.
+pub enum RequestBody {
+    /// All of it. Read before the endpoint runs, so that a client that is refused has always sent its request to the end.
+    Whole(Bytes),
+    /// Still on its way.
+    Incoming(Incoming),
+}
+
 /// Reads a JSON document that may be missing; an empty body is `None`.
 ///
 /// # Errors
 /// The rules of B016: a wrong Content-Type, malformed JSON, text after the document.
-pub async fn document<T: DeserializeOwned>(headers: &HeaderMap, body: Incoming) -> Result<Option<T>, ApiError> {
-    if body.is_end_stream() {
+pub fn document<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<Option<T>, ApiError> {
+    if body.is_empty() {
         return Ok(None);
     }
     check_content_type(headers)?;
-    let bytes = collect(body).await?;
-    if bytes.is_empty() { Ok(None) } else { parse(&bytes).map(Some) }
+    parse(body).map(Some)
 }
 
 /// Parses one JSON document that must fill the whole text.
@@ -59,7 +67,29 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// How much of a body is read that nobody wants, for how long: a client reads its refusal after it has sent everything.
+const DRAINED: usize = 256 << 10;
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// Reads the body of a request that is refused in any case.
+pub async fn drain(mut body: Incoming) {
+    let all = async {
+        let mut count = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            count += frame.data_ref().map_or(0, Bytes::len);
+            if count > DRAINED {
+                return;
+            }
+        }
+    };
+    // Whoever takes longer may not see why it was refused.
+    drop(tokio::time::timeout(DRAIN_TIME, all).await);
+}
+
 /// Reads a whole body into memory.
+///
+/// # Errors
+/// A refusal if it is larger than any document can be, or breaks off.
 pub async fn collect(mut body: Incoming) -> Result<Bytes, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {

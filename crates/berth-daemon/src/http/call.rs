@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 use crate::daemon::Daemon;
-use crate::http::body::{self, Upload};
+use crate::http::body::{self, RequestBody, Upload};
 use crate::http::error::ApiError;
 use crate::http::query::Query;
 use crate::http::version::ApiVersion;
@@ -28,7 +27,7 @@ pub struct Call {
     /// Headers.
     pub headers: HeaderMap,
     /// Body, until somebody takes it.
-    pub body: Option<Incoming>,
+    pub body: Option<RequestBody>,
     /// Who asks.
     pub peer: Peer,
 }
@@ -77,16 +76,35 @@ impl Call {
     }
 
     /// Takes the JSON document of the body; `None` when the body is empty.
-    pub async fn document<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
+    ///
+    /// # Errors
+    /// What is wrong with the document.
+    pub fn document<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
         match self.body.take() {
-            Some(body) => body::document(&self.headers, body).await,
+            Some(RequestBody::Whole(bytes)) => body::document(&self.headers, &bytes),
+            Some(RequestBody::Incoming(_)) => Err(ApiError::internal("an upload is no document")),
             None => Ok(None),
         }
     }
 
     /// Takes the body as an upload that blocking code can read.
+    ///
+    /// # Errors
+    /// An internal one if the endpoint is not declared to take uploads.
     pub fn upload(&mut self) -> Result<Upload, ApiError> {
-        self.body.take().map(Upload::new).ok_or_else(|| ApiError::internal("the request body was already read"))
+        match self.body.take() {
+            Some(RequestBody::Incoming(incoming)) => Ok(Upload::new(incoming)),
+            _ => Err(ApiError::internal("the request body is no upload")),
+        }
+    }
+
+    /// Whether the request has a body.
+    pub fn has_body(&self) -> bool {
+        match &self.body {
+            Some(RequestBody::Whole(bytes)) => !bytes.is_empty(),
+            Some(RequestBody::Incoming(incoming)) => !hyper::body::Body::is_end_stream(incoming),
+            None => false,
+        }
     }
 
     /// The value of a header as text.

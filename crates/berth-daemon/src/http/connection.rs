@@ -24,12 +24,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use crate::daemon::Daemon;
+use crate::http::body::{self, RequestBody};
 use crate::http::call::{Call, Peer};
 use crate::http::error::ApiError;
 use crate::http::hijack::{Hijack, Prefixed};
 use crate::http::query::Query;
 use crate::http::reply::{Payload, Reply};
-use crate::http::router::{self, Endpoint, Route};
+use crate::http::router::{self, Endpoint, Kind, Route};
 use crate::http::version::ApiVersion;
 use crate::resources;
 
@@ -89,7 +90,7 @@ impl Service<Request<Incoming>> for Router {
         // hyper looks for the end of the stream before it first polls our future, so this is decided right here.
         self.ignore_eof.store(false, Ordering::Relaxed);
         let route = match missing_host(&request) {
-            true => return ready_now(refuse_missing_host()),
+            true => return after_body(request, refuse_missing_host()),
             false => router::route(
                 resources::ENDPOINTS,
                 self.daemon.settings.min_api_version,
@@ -99,13 +100,16 @@ impl Service<Request<Incoming>> for Router {
         };
         match route {
             Route::Endpoint { endpoint, object, version } => {
-                self.ignore_eof.store(endpoint.takes_connection, Ordering::Relaxed);
+                self.ignore_eof.store(endpoint.kind == Kind::Hijack, Ordering::Relaxed);
                 self.run(endpoint, object, version, request)
             }
-            Route::Moved(path) => ready_now(redirect(&path, request.uri().query())),
-            Route::Options => ready_now(http_of(Reply::empty(StatusCode::OK))),
-            Route::NotFound => ready_now(http_of(Reply::refusal(&ApiError::not_found("page not found")))),
-            Route::Refused(error) => ready_now(http_of(Reply::refusal(&error))),
+            Route::Moved(path) => {
+                let response = redirect(&path, request.uri().query());
+                after_body(request, response)
+            }
+            Route::Options => after_body(request, http_of(Reply::empty(StatusCode::OK))),
+            Route::NotFound => after_body(request, http_of(Reply::refusal(&ApiError::not_found("page not found")))),
+            Route::Refused(error) => after_body(request, http_of(Reply::refusal(&error))),
         }
     }
 }
@@ -119,20 +123,30 @@ impl Router {
         request: Request<Incoming>,
     ) -> <Self as Service<Request<Incoming>>>::Future {
         let (head, body) = request.into_parts();
-        let call = Call {
+        let mut call = Call {
             daemon: Arc::clone(&self.daemon),
             operation: endpoint.operation,
             object,
             version,
             query: Query::parse(head.uri.query().unwrap_or_default()),
             headers: head.headers,
-            body: Some(body),
+            body: None,
             peer: self.peer.clone(),
         };
         let (hijack, span) = (self.hijack.clone(), call.span());
         let answer = async move {
             let started = std::time::Instant::now();
-            let reply = (endpoint.run)(call).await;
+            let body = match endpoint.kind {
+                Kind::Upload => Ok(RequestBody::Incoming(body)),
+                Kind::Plain | Kind::Hijack => body::collect(body).await.map(RequestBody::Whole),
+            };
+            let reply = match body {
+                Ok(body) => {
+                    call.body = Some(body);
+                    (endpoint.run)(call).await
+                }
+                Err(refused) => Err(refused),
+            };
             let elapsed = started.elapsed();
             let reply = reply.unwrap_or_else(|error| {
                 let status = error.status().as_u16();
@@ -159,8 +173,15 @@ impl Router {
     }
 }
 
-fn ready_now(response: Response<Payload>) -> <Router as Service<Request<Incoming>>>::Future {
-    Box::pin(std::future::ready(Ok(response)))
+/// Answers a request that goes nowhere, once its client has sent it.
+fn after_body(
+    request: Request<Incoming>,
+    response: Response<Payload>,
+) -> <Router as Service<Request<Incoming>>>::Future {
+    Box::pin(async move {
+        body::drain(request.into_body()).await;
+        Ok(response)
+    })
 }
 
 /// The response of an ordinary reply, with the headers of every answer (B023).

@@ -21,23 +21,34 @@ pub struct Endpoint {
     pub path: &'static str,
     /// Name of the operation in the API's description.
     pub operation: &'static str,
-    /// Whether a half-closed connection is still in use: the endpoint may take it over.
-    pub takes_connection: bool,
+    /// What it does with the connection.
+    pub kind: Kind,
     /// What runs.
     pub run: Handler,
+}
+
+/// What an endpoint does with its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It reads a document, if anything, and answers.
+    Plain,
+    /// It reads a body of any size while it works.
+    Upload,
+    /// It may take the connection over; a half-closed one is still in use.
+    Hijack,
 }
 
 /// Declares an [`Endpoint`] for an async function.
 macro_rules! endpoint {
     ($method:literal $path:literal, $operation:literal, $run:path) => {
-        endpoint!($method $path, $operation, $run, takes_connection: false)
+        endpoint!($method $path, $operation, $run, Plain)
     };
-    ($method:literal $path:literal, $operation:literal, $run:path, takes_connection: $takes:literal) => {
+    ($method:literal $path:literal, $operation:literal, $run:path, $kind:ident) => {
         $crate::http::router::Endpoint {
             method: $method,
             path: $path,
             operation: $operation,
-            takes_connection: $takes,
+            kind: $crate::http::router::Kind::$kind,
             run: |call| Box::pin($run(call)),
         }
     };

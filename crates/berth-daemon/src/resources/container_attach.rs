@@ -18,8 +18,8 @@ use crate::resources::container_logs::{self, Decoration};
 use crate::resources::containers;
 
 pub static ENDPOINTS: &[Endpoint] = &[
-    endpoint!("POST" "/containers/{name}/attach", "ContainerAttach", attach, takes_connection: true),
-    endpoint!("GET" "/containers/{name}/attach/ws", "ContainerAttachWebsocket", attach_websocket, takes_connection: true),
+    endpoint!("POST" "/containers/{name}/attach", "ContainerAttach", attach, Hijack),
+    endpoint!("GET" "/containers/{name}/attach/ws", "ContainerAttachWebsocket", attach_websocket, Hijack),
 ];
 
 /// What a client asks for. Keys that detach work on a terminal only: a pipe may carry any bytes.

@@ -17,7 +17,7 @@ use crate::translate::create::{self, Named};
 pub static ENDPOINTS: &[Endpoint] = &[endpoint!("POST" "/containers/create", "ContainerCreate", create)];
 
 async fn create(mut call: Call) -> Result<Reply, ApiError> {
-    let document = call.document::<Option<CreateRequest>>().await?;
+    let document = call.document::<Option<CreateRequest>>()?;
     let document = document.ok_or_else(|| ApiError::invalid("invalid JSON: EOF"))?;
     let empty = || ApiError::invalid("config cannot be empty in order to create a container");
     let named = Named { name: call.query.text("name"), platform: call.query.text("platform"), version: call.version };

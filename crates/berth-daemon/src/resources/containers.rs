@@ -56,13 +56,12 @@ async fn inspect(call: Call) -> Result<Reply, ApiError> {
     Ok(gates::reply(&document, call.version, 52, gates::container_inspect))
 }
 
-async fn start(mut call: Call) -> Result<Reply, ApiError> {
+async fn start(call: Call) -> Result<Reply, ApiError> {
     let id = id_of(&call)?;
     if call.query.get("checkpoint").is_some_and(|checkpoint| !checkpoint.is_empty()) {
         return Err(ApiError::not_implemented("starting from a checkpoint is not there yet"));
     }
-    let body = call.body.take();
-    if body.is_some_and(|body| !hyper::body::Body::is_end_stream(&body)) {
+    if call.has_body() {
         return Err(ApiError::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
@@ -193,7 +192,7 @@ async fn rename(call: Call) -> Result<Reply, ApiError> {
 }
 
 async fn update(mut call: Call) -> Result<Reply, ApiError> {
-    let document = call.document::<UpdateRequest>().await?.unwrap_or_default();
+    let document = call.document::<UpdateRequest>()?.unwrap_or_default();
     let id = id_of(&call)?;
     let mut warnings = Vec::new();
     let update = update::from_wire(&document, &call.daemon.host, &mut warnings)?;

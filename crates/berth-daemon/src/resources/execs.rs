@@ -24,13 +24,13 @@ use crate::resources::containers;
 
 pub static ENDPOINTS: &[Endpoint] = &[
     endpoint!("POST" "/containers/{name}/exec", "ContainerExec", create),
-    endpoint!("POST" "/exec/{id}/start", "ExecStart", start, takes_connection: true),
+    endpoint!("POST" "/exec/{id}/start", "ExecStart", start, Hijack),
     endpoint!("POST" "/exec/{id}/resize", "ExecResize", resize),
     endpoint!("GET" "/exec/{id}/json", "ExecInspect", inspect),
 ];
 
 async fn create(mut call: Call) -> Result<Reply, ApiError> {
-    let wire = call.document::<ExecCreateRequest>().await?.unwrap_or_default();
+    let wire = call.document::<ExecCreateRequest>()?.unwrap_or_default();
     let command = wire.cmd.unwrap_or_default();
     if command.is_empty() {
         return Err(ApiError::invalid("No exec command specified"));
@@ -67,7 +67,7 @@ fn keys(text: &str) -> Result<DetachKeys, ApiError> {
 }
 
 async fn start(mut call: Call) -> Result<Reply, ApiError> {
-    let wire = call.document::<ExecStartRequest>().await?.unwrap_or_default();
+    let wire = call.document::<ExecStartRequest>()?.unwrap_or_default();
     let exec = call.daemon.engine.exec(&call.object)?;
     check_container(&call.daemon, &exec)?;
     let request = ExecStart { detach: wire.detach, console_size: wire.console_size.map(|size| size.0) };

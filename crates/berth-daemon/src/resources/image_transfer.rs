@@ -16,10 +16,10 @@ use crate::resources::images::publish;
 use crate::translate::image;
 
 pub static ENDPOINTS: &[Endpoint] = &[
-    endpoint!("POST" "/images/load", "ImageLoad", load),
+    endpoint!("POST" "/images/load", "ImageLoad", load, Upload),
     endpoint!("GET" "/images/get", "ImageGetAll", save_all),
     endpoint!("GET" "/images/{name}/get", "ImageGet", save_one),
-    endpoint!("POST" "/images/create", "ImageCreate", create),
+    endpoint!("POST" "/images/create", "ImageCreate", create, Upload),
 ];
 
 /// The media type of an archive.

@@ -51,7 +51,7 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
 }
 
 async fn create(mut call: Call) -> Result<Reply, ApiError> {
-    let wire = call.document::<CreateRequest>().await?.unwrap_or_default();
+    let wire = call.document::<CreateRequest>()?.unwrap_or_default();
     if wire.cluster_volume_spec.is_some() {
         let message = "This node is not a swarm manager, and this engine has no cluster mode";
         return Err(ApiError::new(ErrorKind::Unavailable, message));

@@ -104,11 +104,12 @@ fn normal(names: &[String]) -> Result<Vec<String>, EngineError> {
     names.iter().map(one).collect()
 }
 
-/// Those the running kernel knows.
+/// Those that can be given: what the kernel knows and this process itself may pass on.
 fn supported() -> impl Iterator<Item = &'static str> {
-    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
-    let last = last.and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(ALL.len() - 1);
-    ALL.into_iter().take(last + 1)
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let bounding = bounding.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(u64::MAX);
+    ALL.into_iter().enumerate().filter(move |(number, _)| bounding >> number & 1 == 1).map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -93,7 +93,6 @@ fn settle(
     }
     let warnings = limits::settle(&mut host.resources)?;
     bundle::check(&config, &host)?;
-    check_network(engine, &host.network)?;
     let spec = ContainerSpec {
         image: request.image,
         image_id: image.id().clone(),
@@ -103,14 +102,6 @@ fn settle(
         endpoints: request.endpoints,
     };
     Ok((spec, warnings))
-}
-
-fn check_network(engine: &Inner, mode: &NetworkMode) -> Result<(), EngineError> {
-    match mode {
-        NetworkMode::Named(name) => engine.networks.network(name).map(drop).map_err(EngineError::from),
-        NetworkMode::Container(name) => engine.registry.find(name).map(drop),
-        NetworkMode::Default | NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host => Ok(()),
-    }
 }
 
 /// Makes directories, volumes and the writable layer.

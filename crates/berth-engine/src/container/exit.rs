@@ -117,6 +117,7 @@ async fn await_exit(engine: &Arc<crate::Inner>, id: &berth_model::ContainerId, m
         }
     }
     crate::reconcile::end_orphans(engine, id);
+    crate::reconcile::forget_shim(&engine.config.run, id);
     tracing::error!(container = %id.short(), "the shim is gone without an exit: the container was ended");
     Exit { code: LOST, at: clock::now(), oom_killed: false }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use berth_model::lifecycle::State;
+use berth_model::lifecycle::{Event, State};
 use berth_store::Durability;
 
 use super::{Container, Handle};
 use crate::{
     EngineError, Inner,
     network::Attachment,
-    reconcile::{self, Found},
+    reconcile::{self, Found, Start},
     shim::Shim,
     view::ContainerView,
 };
@@ -27,12 +27,12 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
     for (record, durability) in records {
         let view = reconcile::view_of(engine, record);
         engine.registry.reserve(&view.name, &view.id)?.keep();
-        let was_running = view.state.is_running();
+        let may_run = view.state.is_running() || reconcile::has_shim(engine, &view.id);
         let handle = Handle::spawn(engine, view.clone(), durability);
         engine.registry.insert(handle.clone());
         handles.push(handle.clone());
         let endpoint = endpoints.iter().find(|endpoint| endpoint.container == view.id).cloned();
-        if was_running {
+        if may_run {
             let engine = Arc::clone(engine);
             searches.push(tokio::spawn(async move {
                 let found = reconcile::look_for(&engine, &view.id).await;
@@ -47,8 +47,8 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
         let Ok((handle, found, endpoint)) = search.await else { continue };
         let network = endpoint.map_or(Attachment::Host, |endpoint| Attachment::Held(Box::new(endpoint)));
         match found {
-            Found::Running(shim) => {
-                handle.run(move |container| Box::pin(container.adopt(shim, network))).await?;
+            Found::Running(shim, start) => {
+                handle.run(move |container| Box::pin(container.adopt(shim, start, network))).await?;
             }
             Found::Ended(exit, shim) => ended.push((exit, handle, shim, network)),
         }
@@ -59,7 +59,10 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
             .run(move |container| {
                 Box::pin(async move {
                     container.network = Some(network);
-                    container.shim = shim;
+                    if let Some((shim, start)) = shim {
+                        container.catch_up(start)?;
+                        container.shim = Some(shim);
+                    }
                     container.ended(exit).await
                 })
             })
@@ -108,11 +111,25 @@ impl Container {
     }
 
     /// Takes over a container that runs.
-    async fn adopt(&mut self, shim: Shim, network: Attachment) -> Result<(), EngineError> {
+    async fn adopt(&mut self, shim: Shim, start: Start, network: Attachment) -> Result<(), EngineError> {
+        self.catch_up(start)?;
+        if let Some(networks) = network.views() {
+            self.publish_view(|view| view.networks = networks);
+        }
+        self.submit_state();
         self.network = Some(network);
         self.watch_exit(shim.clone());
         self.shim = Some(shim);
         self.start_health_checks();
         Ok(())
+    }
+
+    /// Learns of a start that was not yet on record when the last engine ended.
+    fn catch_up(&self, start: Start) -> Result<(), EngineError> {
+        let state = self.view().state.clone();
+        if state.is_running() || matches!(state, State::Removing) {
+            return Ok(());
+        }
+        self.transition(Event::Started { pid: start.pid, at: start.at })
     }
 }

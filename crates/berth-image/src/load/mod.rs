@@ -43,12 +43,16 @@ impl Images {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<LoadedImage>, ImageError> {
         let _lease = self.inner.content.lease("load")?;
-        let contents = stream::read(self, archive)?;
-        let found = self.interpret(&contents)?;
         let mut hold = self.hold();
-        for image in &found {
-            self.check_and_unpack(image, platform, &mut hold, progress)?;
-        }
+        // Layers are unpacked while their blobs are still being synced. When this returns, all of them are on the disk.
+        let found = stream::syncing(|to_sync| {
+            let contents = stream::read(self, archive, to_sync)?;
+            let found = self.interpret(&contents)?;
+            for image in &found {
+                self.check_and_unpack(image, platform, &mut hold, progress)?;
+            }
+            Ok(found)
+        })?;
         let mut loaded = Vec::new();
         for image in found {
             loaded.push(self.announce(image, progress)?);

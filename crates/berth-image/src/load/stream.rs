@@ -50,17 +50,17 @@ impl Contents {
     }
 }
 
-/// Reads the whole archive. When this returns, its blobs are on the disk.
-pub(super) fn read(images: &Images, archive: impl Read + Send) -> Result<Contents, ImageError> {
+/// Runs `work`, which hands over whole blobs, beside a thread that syncs them and makes them visible. When this returns well, all are.
+pub(super) fn syncing<T>(work: impl FnOnce(&SyncSender<Finished>) -> Result<T, ImageError>) -> Result<T, ImageError> {
     let (whole, to_sync) = sync_channel(SYNC_QUEUE);
     thread::scope(|scope| {
         let syncing = scope.spawn(move || commit_all(&to_sync));
-        let read = read_members(images, archive, &whole);
+        let done = work(&whole);
         drop(whole);
         let committed = syncing.join().expect("syncing does not panic");
-        let contents = read?;
+        let done = done?;
         committed?;
-        Ok(contents)
+        Ok(done)
     })
 }
 

@@ -49,7 +49,7 @@ impl Server {
 
     fn received(&mut self, header: Header, body: &[u8]) -> Option<Call> {
         let stream = header.stream;
-        if stream % 2 == 0 {
+        if stream.is_multiple_of(2) {
             self.refuse(stream, Code::InvalidArgument, "a stream that the client opens has an odd number");
             return None;
         }

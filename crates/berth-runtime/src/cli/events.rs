@@ -30,7 +30,6 @@ fn run(context: &Context, parsed: &Parsed) -> Result<ExitCode, Failure> {
         None => DEFAULT_INTERVAL,
         Some(text) => berth_model::parse_go_duration(text)
             .ok()
-            .and_then(|duration| Duration::try_from(duration).ok())
             .filter(|duration| !duration.is_zero())
             .ok_or_else(|| Failure::Usage("duration interval must be greater than 0".to_owned()))?,
     };

@@ -97,7 +97,7 @@ impl Assembler<'_> {
 
     /// The instructions between what is written next and a node.
     fn distance(&self, id: NodeId) -> usize {
-        (self.reversed.len() - 1 - self.places[&id]) % 256
+        self.reversed.len() - 1 - self.places[&id]
     }
 
     fn emit(&mut self, id: NodeId, instruction: SockFilter) {

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use berth_oci::runtime::{Mount, Process, Spec};
 use berth_runtime::{Container, CreateRequest, ExecRequest, Rootfs, RuntimeError, Signal, Stdio, Target};
+use berth_sys::mount::Interface;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::bundle::Bundle;
@@ -19,6 +20,8 @@ tests![
     cgroup_and_processes_are_gone_after_delete,
     layers_with_long_paths_are_mounted,
     filters_are_cached,
+    mount_2_does_all_but_the_newest,
+    too_little_memory_is_named,
 ];
 
 fn spec(bundle: &Bundle) -> Spec {
@@ -205,4 +208,47 @@ fn filters_are_cached() {
     assert_eq!(run(&request), "refused\n");
     assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
     assert_eq!(run(&request), "refused\n");
+}
+
+/// The fallback for kernels, and filters around us, without the newer mount calls.
+fn mount_2_does_all_but_the_newest() {
+    let script = "grep -c . /data/file; touch /data/x 2>&1; touch /ro/x 2>&1; cat /up/deep; touch /sys/firmware/x 2>&1
+        wc -c </proc/keys; grep ' / ' /proc/self/mounts | sed 's/ .*//'; ls -d /dev/null /dev/pts/ptmx";
+    let mut bundle = Bundle::new(script);
+    on_tmpfs(&bundle);
+    let volume = bundle.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::write(volume.join("file"), "one\n").unwrap();
+    std::fs::create_dir(bundle.rootfs().join("up")).unwrap();
+    std::fs::write(bundle.rootfs().join("up/deep"), "copied\n").unwrap();
+    let slave = serde_json::json!(["rbind", "ro", "nosuid", "rslave"]);
+    bundle.mount(serde_json::json!({"destination": "/data", "type": "bind", "source": volume, "options": slave}));
+    bundle.mount(serde_json::json!({"destination": "/ro", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}));
+    bundle
+        .mount(serde_json::json!({"destination": "/up", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    bundle.mount(
+        serde_json::json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
+    );
+    let read_only = ": Read-only file system\n";
+    let expected = |kind: &str| {
+        format!(
+            "1\ntouch: /data/x{read_only}touch: /ro/x{read_only}copied\ntouch: /sys/firmware/x{read_only}0\n{kind}\n/dev/null\n/dev/pts/ptmx\n"
+        )
+    };
+    let (spec, rootfs) = (spec(&bundle), bundle.rootfs());
+    let request = CreateRequest::new(bundle.id(), bundle.path(), &spec, Rootfs::Directory(&rootfs));
+    assert_eq!(run(&CreateRequest { mount_interface: Interface::Classic, ..request }), expected("tmpfs"));
+    let mounts = overlay(&bundle.rootfs().to_string_lossy(), &bundle);
+    let request = CreateRequest { rootfs: Rootfs::Mounts(&mounts), mount_interface: Interface::Classic, ..request };
+    assert_eq!(run(&request), expected("overlay"));
+}
+
+fn too_little_memory_is_named() {
+    let mut bundle = Bundle::new("true");
+    bundle.config["linux"]["resources"] = serde_json::json!({"memory": {"limit": 40960}});
+    let (spec, rootfs) = (spec(&bundle), bundle.rootfs());
+    let request = CreateRequest::new(bundle.id(), bundle.path(), &spec, Rootfs::Directory(&rootfs));
+    let error = Container::create(&request).unwrap_err();
+    assert!(error.to_string().contains("the memory limit is too low"), "{error}");
+    assert!(bundle.cgroups().is_empty());
 }

@@ -15,6 +15,7 @@ mod terminal;
 
 use std::collections::VecDeque;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use berth_sys::mount::{Depth, Interface, Propagation};
@@ -24,6 +25,7 @@ use berth_sys::namespace::{Namespace, Namespaces};
 type Test = (&'static str, fn());
 
 /// Lists functions with their names.
+#[allow(clippy::crate_in_macro_def, reason = "used in this program alone")]
 #[macro_export]
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
@@ -87,16 +89,18 @@ fn isolate() {
 
 fn run_all(mut pending: VecDeque<Test>) -> ExitCode {
     let at_once = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let mut running: VecDeque<(&'static str, Child)> = VecDeque::new();
+    let mut running: VecDeque<(&'static str, Child, tempfile::TempDir)> = VecDeque::new();
     let (mut passed, mut failed) = (0, Vec::new());
     loop {
         while running.len() < at_once
             && let Some((name, _)) = pending.pop_front()
         {
-            running.push_back((name, start(name)));
+            let scratch = scratch();
+            running.push_back((name, start(name, scratch.path()), scratch));
         }
-        let Some((name, child)) = running.pop_front() else { break };
+        let Some((name, child, scratch)) = running.pop_front() else { break };
         let output = child.wait_with_output().expect("the test's output");
+        scratch.close().expect("nothing of the test is in the way");
         if output.status.success() {
             passed += 1;
             println!("test {} ... ok", short(name));
@@ -109,10 +113,19 @@ fn run_all(mut pending: VecDeque<Test>) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn start(name: &str) -> Child {
+/// A directory that is removed after the test: whatever it mounted there has gone with its mount namespace, and a test that
+/// panics cleans up nothing itself.
+fn scratch() -> tempfile::TempDir {
+    let scratch = tempfile::Builder::new().prefix("berth-test-").tempdir().expect("a directory");
+    // Users of a user namespace go through it.
+    std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
+    scratch
+}
+
+fn start(name: &str, scratch: &Path) -> Child {
     let own = std::env::current_exe().expect("the own program");
     let mut command = Command::new(own);
-    command.arg0("runtime-test").args(["--alone", name]);
+    command.arg0("runtime-test").args(["--alone", name]).env("TMPDIR", scratch);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().expect("a test process")
 }

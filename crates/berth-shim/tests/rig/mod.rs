@@ -203,6 +203,7 @@ impl Drop for Rig {
         if let Some(mut shim) = self.shim.borrow_mut().take() {
             if std::thread::panicking() {
                 let _ = shim.kill();
+                self.kill_container();
             }
             let _ = shim.wait();
         }
@@ -213,6 +214,17 @@ impl Drop for Rig {
             let _ = std::fs::remove_dir(hierarchy.path().join(format!("{}-shim", self.id)));
             let _ = std::fs::remove_dir(hierarchy.path().join(&self.id));
         }
+    }
+}
+
+impl Rig {
+    /// For a test that failed: its shim is gone and cannot.
+    fn kill_container(&self) {
+        let list = std::fs::read_to_string(format!("/sys/fs/cgroup/pids/{}/cgroup.procs", self.id)).unwrap_or_default();
+        for pid in list.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

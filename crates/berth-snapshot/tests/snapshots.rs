@@ -1,0 +1,148 @@
+//! Layers and writable layers on a real file system, and the overlay that the kernel makes of them.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use berth_model::{ContainerId, Digest};
+use berth_snapshot::{SnapshotError, Snapshots};
+
+fn id(byte: u8) -> ContainerId {
+    format!("{byte:02x}").repeat(32).parse().unwrap()
+}
+
+fn layer(snapshots: &Snapshots, byte: u8, files: &[(&str, &str)], parent: Option<&Path>) -> PathBuf {
+    let pending = snapshots.begin_layer(parent).unwrap();
+    let chain = Digest::sha256(&[byte; 32]);
+    let path = pending.publish(&chain).unwrap();
+    for (name, text) in files {
+        std::fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
+        std::fs::write(path.join(name), text).unwrap();
+    }
+    path
+}
+
+fn count(root: &Path, name: &str) -> usize {
+    std::fs::read_dir(root.join(name)).unwrap().count()
+}
+
+#[test]
+fn a_layer_appears_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let pending = snapshots.begin_layer(None).unwrap();
+    assert_eq!((count(dir.path(), "layers"), count(dir.path(), "unpack")), (0, 1));
+    drop(pending);
+    assert_eq!(count(dir.path(), "unpack"), 0);
+    let path = layer(&snapshots, 1, &[("a", "1")], None);
+    assert!(snapshots.has_layer(&Digest::sha256(&[1; 32])));
+    // A later one of the same name replaces it: nobody vouched for the first.
+    assert_eq!(layer(&snapshots, 1, &[], None), path);
+    assert!(!path.join("a").exists());
+    std::mem::forget(snapshots.begin_layer(None).unwrap());
+    drop(snapshots);
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    snapshots.empty_trash();
+    assert_eq!(["unpack", "trash", "layers"].map(|name| count(dir.path(), name)), [0, 0, 1]);
+    assert_eq!(std::fs::metadata(dir.path().join("layers")).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn the_kernel_mounts_what_is_prepared_also_a_second_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let low = layer(&snapshots, 1, &[("etc/os", "low"), ("only-low", "1")], None);
+    let high = layer(&snapshots, 2, &[("etc/os", "high")], Some(&low));
+    std::fs::set_permissions(&high, std::fs::Permissions::from_mode(0o711)).unwrap();
+    for (n, volatile) in [(7, true), (8, false)] {
+        snapshots.prepare(&id(n), &[low.clone(), high.clone()], volatile).unwrap();
+        for round in 0..2 {
+            let mounts = snapshots.mounts(&id(n), volatile).unwrap();
+            assert_eq!((mounts.len(), mounts[0].kind.as_str()), (1, "overlay"));
+            assert_eq!(mounts[0].options.contains(&"volatile".to_owned()), volatile);
+            let at = dir.path().join("merged");
+            std::fs::create_dir_all(&at).unwrap();
+            let script = "mount --make-rprivate / && mount -t overlay overlay -o \"$1\" \"$2\" && cd \"$2\" && cat etc/os only-low && stat -c %a . && echo x >> new && rm -f only-low2; cat new";
+            let output = Command::new("unshare")
+                .args(["-m", "sh", "-c", script, "sh", &mounts[0].options.join(",")])
+                .arg(&at)
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(told, format!("high1711\n{}", "x\n".repeat(round + 1)), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(snapshots.usage(&id(n)).unwrap() >= 8192);
+    }
+    assert_eq!(snapshots.containers().unwrap().len(), 2);
+}
+
+#[test]
+fn an_image_without_layers_can_be_mounted_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    snapshots.prepare(&id(1), &Vec::<PathBuf>::new(), false).unwrap();
+    let options = snapshots.mounts(&id(1), false).unwrap()[0].options.clone();
+    assert_eq!(options[0], format!("lowerdir={}/empty", dir.path().display()));
+}
+
+#[test]
+fn writable_layers_are_emptied_and_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let low = layer(&snapshots, 1, &[], None);
+    snapshots.prepare(&id(1), std::slice::from_ref(&low), true).unwrap();
+    let upper = snapshots.upper(&id(1));
+    let inode = std::fs::metadata(&upper).unwrap().ino();
+    std::fs::create_dir_all(upper.join("deep").join("d/".repeat(500))).unwrap();
+    std::fs::write(upper.join("file"), "secret of another container").unwrap();
+    std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::create_dir_all(dir.path().join("rw").join(id(1).as_str()).join("work/work/incompat/volatile/dirty")).unwrap();
+    // A container with the privilege can make a file immutable.
+    let fixed = Command::new("chattr").arg("+i").arg(upper.join("file")).status().is_ok_and(|status| status.success());
+    snapshots.remove(&id(1));
+    assert!(matches!(snapshots.mounts(&id(1), true), Err(SnapshotError::NotPrepared { .. })));
+    assert!(matches!(snapshots.usage(&id(1)), Err(SnapshotError::NotPrepared { .. })));
+    snapshots.remove(&id(1));
+    snapshots.empty_trash();
+    assert_eq!((count(dir.path(), "trash"), count(dir.path(), "pool")), (0, 1), "immutable file: {fixed}");
+    snapshots.prepare(&id(2), &[low], false).unwrap();
+    let upper = std::fs::metadata(snapshots.upper(&id(2))).unwrap();
+    assert_eq!((upper.ino(), upper.mode() & 0o7777), (inode, 0o755));
+    assert_eq!(std::fs::read_dir(snapshots.upper(&id(2))).unwrap().count(), 0);
+    assert_eq!(count(&dir.path().join("rw").join(id(2).as_str()), "work"), 0);
+    assert_eq!(count(dir.path(), "pool"), 0);
+}
+
+#[test]
+fn preparing_again_keeps_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let low = layer(&snapshots, 1, &[], None);
+    snapshots.prepare(&id(1), std::slice::from_ref(&low), false).unwrap();
+    std::fs::write(snapshots.upper(&id(1)).join("kept"), "x").unwrap();
+    // As a crash of the machine may leave it.
+    std::fs::write(dir.path().join("rw").join(id(1).as_str()).join("layers"), "").unwrap();
+    assert!(matches!(snapshots.mounts(&id(1), false), Err(SnapshotError::NotPrepared { .. })));
+    snapshots.prepare(&id(1), &[low], false).unwrap();
+    assert!(snapshots.mounts(&id(1), false).is_ok() && snapshots.upper(&id(1)).join("kept").exists());
+}
+
+#[test]
+fn an_empty_volume_gets_the_image_s_content_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(&dir.path().join("s")).unwrap();
+    let low = layer(&snapshots, 1, &[("data/one", "1")], None);
+    let high = layer(&snapshots, 2, &[("data/two", "2")], Some(&low));
+    std::fs::set_permissions(high.join("data"), std::fs::Permissions::from_mode(0o750)).unwrap();
+    let (layers, volume) = ([low, high], dir.path().join("volume"));
+    std::fs::create_dir(&volume).unwrap();
+    assert!(!snapshots.copy_up(&layers, Path::new("/nothing"), &volume).unwrap());
+    assert!(snapshots.copy_up(&layers, Path::new("/data"), &volume).unwrap());
+    assert_eq!((count(dir.path(), "volume"), std::fs::metadata(&volume).unwrap().mode() & 0o777), (2, 0o750));
+    std::fs::remove_file(volume.join("one")).unwrap();
+    assert!(!snapshots.copy_up(&layers, Path::new("/data"), &volume).unwrap(), "it has files now");
+    assert_eq!(count(dir.path(), "volume"), 1);
+}
