@@ -9,8 +9,10 @@ fn it_runs_beside_the_main_process() {
     berth.run("exec box sh -c 'echo $A $B; pwd'").prints("1\n/tmp\n");
     berth.run("exec -e B=2 -w /etc -u www-data box sh -c 'echo $A $B; pwd; id -u'").prints("1 2\n/etc\n33\n");
     berth.run("exec box sh -c 'echo e >&2; exit 9'").fails(9, "e\n");
-    berth.run("exec box nosuch").fails(127, "executable file not found in $PATH");
-    berth.run("exec box /etc/passwd").fails(126, "permission denied");
+    let missing = berth.run("exec box nosuch");
+    assert!(missing.code == 127 && missing.stdout.contains("executable file not found in $PATH"), "{missing:#?}");
+    let forbidden = berth.run("exec box /etc/passwd");
+    assert!(forbidden.code == 126 && forbidden.stdout.contains("permission denied"), "{forbidden:#?}");
     berth.run_with_input("exec -i box cat", b"in and out").prints("in and out");
     berth.run("exec -d box touch /made").succeeds();
     crate::eventually("it was made", || berth.run("exec box ls /made").code == 0);

@@ -4,12 +4,16 @@ mod api;
 mod both_clients;
 mod exec;
 mod faults;
+mod golden;
 mod images;
 mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod recorded;
 mod run;
+mod shapes;
+mod streams;
 mod volumes;
 
 use berth_testkit::Berth;

@@ -43,7 +43,8 @@ impl Account {
     pub fn find(name: &str) -> Result<Self> {
         let hierarchies = hierarchies();
         let with = |controller: &str| {
-            let found = hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller));
+            let found =
+                hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller));
             found.map(|hierarchy| hierarchy.path.join(name))
         };
         if let (Some(cpu), Some(memory)) = (with("cpuacct"), with("memory")) {
@@ -68,7 +69,11 @@ impl Account {
 
     /// How processor time and memory are counted here.
     pub fn method(&self) -> &'static str {
-        if self.unified { "cgroup v2 (cpu.stat, memory.current)" } else { "cgroup v1 (cpuacct.usage, memory.usage_in_bytes)" }
+        if self.unified {
+            "cgroup v2 (cpu.stat, memory.current)"
+        } else {
+            "cgroup v1 (cpuacct.usage, memory.usage_in_bytes)"
+        }
     }
 
     /// On cgroup2, children have controllers only where their parent hands them down.
@@ -89,7 +94,8 @@ impl Account {
     pub fn adopt(&self, pid: u32) -> Result<()> {
         for directory in [&self.cpu, &self.memory] {
             let file = directory.join("host/cgroup.procs");
-            fs::write(&file, pid.to_string()).with_context(|| format!("moving process {pid} into {}", file.display()))?;
+            fs::write(&file, pid.to_string())
+                .with_context(|| format!("moving process {pid} into {}", file.display()))?;
         }
         Ok(())
     }
@@ -220,7 +226,8 @@ fn keyed(file: &Path, key: &str) -> Result<f64> {
 
 fn keyed_with(file: &Path, key: &str) -> Option<f64> {
     let text = fs::read_to_string(file).ok()?;
-    let mut words = text.lines().map(str::split_whitespace).find_map(|mut words| (words.next() == Some(key)).then_some(words))?;
+    let mut words =
+        text.lines().map(str::split_whitespace).find_map(|mut words| (words.next() == Some(key)).then_some(words))?;
     words.next()?.parse().ok()
 }
 

@@ -68,7 +68,8 @@ pub fn debian(directory: &Path, name: &str, mark: usize) -> Result<PathBuf> {
     }
     std::fs::write(root.join("root/mark"), mark.to_string())?;
     let file = directory.join(format!("{name}-{mark}.layer"));
-    let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&file).arg(".").output().context("starting tar")?;
+    let packed =
+        Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&file).arg(".").output().context("starting tar")?;
     ensure!(packed.status.success(), "tar: {}", String::from_utf8_lossy(&packed.stderr).trim());
     wrap(directory, name, mark, &file)
 }
@@ -106,7 +107,8 @@ fn wrap(directory: &Path, name: &str, mark: usize, layer: &Path) -> Result<PathB
     let configuration = configuration.to_string();
     let document = format!("{}.json", hex(&Sha256::digest(configuration.as_bytes())));
     let member = format!("{id}/layer.tar");
-    let manifest = json!([{ "Config": document, "RepoTags": [format!("{name}:latest")], "Layers": [member] }]).to_string();
+    let manifest =
+        json!([{ "Config": document, "RepoTags": [format!("{name}:latest")], "Layers": [member] }]).to_string();
     let path = directory.join(format!("{name}-{mark}.tar"));
     let mut archive = tar::Builder::new(BufWriter::new(File::create(&path).context("making an archive")?));
     file(&mut archive, &document, configuration.as_bytes())?;
@@ -147,7 +149,10 @@ fn content(random: &mut Random, size: usize, kind: u64) -> Vec<u8> {
     while bytes.len() < size {
         let word = random.next();
         match kind {
-            0 | 1 => bytes.extend(["the ", "container ", "of ", "layer ", "in\n", "file ", "0x3f ", "return "][(word % 8) as usize].bytes()),
+            0 | 1 => bytes.extend(
+                ["the ", "container ", "of ", "layer ", "in\n", "file ", "0x3f ", "return "][(word % 8) as usize]
+                    .bytes(),
+            ),
             2 => bytes.extend((word & 0x0f0f_0f0f_ff00_00ff).to_le_bytes()),
             _ => bytes.extend(word.to_le_bytes()),
         }
@@ -177,7 +182,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = image(directory.path(), "bench-test", 3, |_| Ok(())).expect("an archive");
         let mut archive = tar::Archive::new(File::open(path).expect("there"));
-        let names: Vec<String> = archive.entries().expect("a tar").map(|entry| entry.expect("whole").path().expect("a path").display().to_string()).collect();
+        let names: Vec<String> = archive
+            .entries()
+            .expect("a tar")
+            .map(|entry| entry.expect("whole").path().expect("a path").display().to_string())
+            .collect();
         assert!(names.len() == 3 && names[1].ends_with("/layer.tar") && names[2] == "manifest.json", "{names:?}");
         assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1);
     }

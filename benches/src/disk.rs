@@ -45,9 +45,13 @@ pub fn run_on(disk: Disk) -> Result<ExitStatus> {
 }
 
 fn image() -> Result<tempfile::NamedTempFile> {
-    let image = tempfile::Builder::new().prefix("berth-bench-").suffix(".ext4").tempfile().context("making an image")?;
+    let image =
+        tempfile::Builder::new().prefix("berth-bench-").suffix(".ext4").tempfile().context("making an image")?;
     image.as_file().set_len(SIZE).context("making an image")?;
-    let made = Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(image.path()).output();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+        .arg(image.path())
+        .output();
     let made = made.context("starting mkfs.ext4, from Debian's e2fsprogs")?;
     ensure!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr).trim());
     Ok(image)
@@ -57,7 +61,8 @@ fn image() -> Result<tempfile::NamedTempFile> {
 pub fn describe(directory: &Path) -> String {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mount = mounts.lines().rev().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|fields| fields.len() > 3);
-    let Some(mount) = mount.filter(|fields| directory.starts_with(fields[1])).max_by_key(|fields| fields[1].len()) else {
+    let Some(mount) = mount.filter(|fields| directory.starts_with(fields[1])).max_by_key(|fields| fields[1].len())
+    else {
         return "an unknown file system".to_owned();
     };
     let device = mount[0].rsplit('/').next().unwrap_or_default();

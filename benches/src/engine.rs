@@ -78,7 +78,11 @@ impl Kind {
 pub fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
-    debian.into_iter().chain(std::env::split_paths(&path)).map(|directory| directory.join(name)).find(|file| file.is_file())
+    debian
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
 }
 
 /// One engine or runtime, running, in namespaces and directories of its own.
@@ -111,7 +115,7 @@ impl Engine {
         let sandbox = Sandbox::new();
         isolate(&sandbox, kind)?;
         let account = Account::open(kind.name())?;
-        let hand = Hand::start(&sandbox, &account, &environment(&sandbox))?;
+        let hand = Hand::start(&sandbox, &account, &environment(&sandbox, kind))?;
         let mut engine = Self { kind, account, lost: None, hand, words: Vec::new(), daemons: Vec::new(), sandbox };
         match kind {
             Kind::Berth => engine.start_berth(program)?,
@@ -137,7 +141,12 @@ impl Engine {
         let file = |name: &str| self.sandbox.path().join(name).display().to_string();
         std::fs::write(file("daemon.json"), "{}")?;
         let mut daemon = words(&[&programs[1].display().to_string(), "--host", &host]);
-        daemon.extend(words(&["--cgroup-parent", &self.account.parent(), "--exec-opt", "native.cgroupdriver=cgroupfs"]));
+        daemon.extend(words(&[
+            "--cgroup-parent",
+            &self.account.parent(),
+            "--exec-opt",
+            "native.cgroupdriver=cgroupfs",
+        ]));
         daemon.extend(words(&["--pidfile", &file("docker.pid"), "--config-file", &file("daemon.json")]));
         self.start_daemon(daemon)?;
         self.words = words(&[&programs[0].display().to_string(), "--host", &host]);
@@ -146,10 +155,18 @@ impl Engine {
 
     fn start_daemon(&mut self, mut daemon: Vec<String>) -> Result<()> {
         let directory = |path: PathBuf| path.display().to_string();
-        daemon.extend(words(&["--data-root", &directory(self.sandbox.root()), "--exec-root", &directory(self.sandbox.run())]));
+        daemon.extend(words(&[
+            "--data-root",
+            &directory(self.sandbox.root()),
+            "--exec-root",
+            &directory(self.sandbox.run()),
+        ]));
         let pid = self.hand.daemon(daemon, self.sandbox.log())?;
         let deadline = Instant::now() + PATIENCE;
-        while !answers(&self.sandbox.socket()) {
+        // The socket is in a directory that only the engine's mount namespace has.
+        let socket = self.sandbox.socket();
+        let socket = format!("/proc/{}/root{}", self.hand.id(), socket.display());
+        while !answers(Path::new(&socket)) {
             if Instant::now() > deadline || !alive(pid) {
                 let log = std::fs::read_to_string(self.sandbox.log()).unwrap_or_default();
                 bail!("the daemon does not answer: {}", log.lines().last().unwrap_or("it said nothing"));
@@ -169,12 +186,15 @@ impl Engine {
     fn set_up_podman(&mut self) -> Result<()> {
         let programs = self.kind.programs().context("podman is not installed")?;
         let directory = self.sandbox.path().display().to_string();
-        // Podman asks for more open files than a container of this machine may have; Docker's default is its daemon's.
-        let configuration = "[containers]\ndefault_ulimits = [\"nofile=1024:4096\"]\n[engine]\nevents_logger = \"file\"\n";
+        // Podman asks for more than a machine's root may have at times.
+        let configuration = "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:4096\"]\n[engine]\nevents_logger = \"file\"\n";
         std::fs::write(self.sandbox.path().join("containers.conf"), configuration)?;
-        let runtime = ["crun", "runc"].into_iter().find(|name| installed(name).is_some()).context("podman needs crun or runc")?;
+        let runtime =
+            ["crun", "runc"].into_iter().find(|name| installed(name).is_some()).context("podman needs crun or runc")?;
         self.words = words(&[&programs[0].display().to_string(), "--cgroup-manager", "cgroupfs", "--runtime", runtime]);
-        for (option, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp"), ("--network-config-dir", "cni")] {
+        for (option, name) in
+            [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp"), ("--network-config-dir", "cni")]
+        {
             std::fs::create_dir_all(self.sandbox.path().join(name))?;
             self.words.extend(words(&[option, &format!("{directory}/{name}")]));
         }
@@ -268,7 +288,8 @@ pub fn version(program: &Path) -> String {
     text.lines().next().unwrap_or("unknown").trim().to_owned()
 }
 
-/// Makes the namespaces private: what engines write to fixed places goes to a layer that ends with them.
+/// Makes the namespaces private: what engines write to fixed places goes to a layer that ends with them. Their runtime
+/// directories are in memory, as `/run` is.
 fn isolate(sandbox: &Sandbox, kind: Kind) -> Result<()> {
     let directory = sandbox.path().display().to_string();
     ensure!(
@@ -276,7 +297,8 @@ fn isolate(sandbox: &Sandbox, kind: Kind) -> Result<()> {
         "TMPDIR must not be below /etc, /run or /var/lib"
     );
     let mut script = format!(
-        "set -e; mount -t tmpfs bench /run; mkdir -p {directory}/host; mount -t tmpfs bench {directory}/host; \
+        "set -e; mount -t tmpfs bench /run; mkdir {directory}/run {directory}/host; \
+         mount -t tmpfs bench {directory}/run; mount -t tmpfs bench {directory}/host; \
          for place in etc lib; do mkdir {directory}/host/$place {directory}/host/$place-work; done; \
          over() {{ mount -t overlay bench -o lowerdir=$1,upperdir={directory}/host/$2,workdir={directory}/host/$2-work $1; }}; \
          over /etc etc; over /var/lib lib; "
@@ -291,12 +313,16 @@ fn isolate(sandbox: &Sandbox, kind: Kind) -> Result<()> {
 }
 
 /// Programs find no configuration of the user's, and speak English.
-fn environment(sandbox: &Sandbox) -> Vec<(String, String)> {
+fn environment(sandbox: &Sandbox, kind: Kind) -> Vec<(String, String)> {
     let file = |name: &str| sandbox.path().join(name).display().to_string();
     let pairs = [
         ("HOME", file("home")),
-        ("DOCKER_CONFIG", file("client")),
-        ("CONTAINERS_CONF", file("containers.conf")),
+        // Podman asks Docker's for credentials, too, and wants it to be there then.
+        if kind == Kind::Podman {
+            ("CONTAINERS_CONF", file("containers.conf"))
+        } else {
+            ("DOCKER_CONFIG", file("client"))
+        },
         ("TMPDIR", file("")),
         ("LC_ALL", "C".to_owned()),
         ("TZ", "UTC".to_owned()),

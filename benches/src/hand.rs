@@ -255,7 +255,8 @@ fn next_end() -> Result<(u32, WaitStatus)> {
 
 fn explain(words: &[String], status: WaitStatus, errors: &Path) -> String {
     let said = std::fs::read_to_string(errors).unwrap_or_default();
-    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing on stderr").trim().to_owned();
+    let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
+    let said = if said.is_empty() { "nothing on stderr".to_owned() } else { said.join(" / ") };
     let program = words.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("{program} exits with {code}: {said}"),
@@ -267,7 +268,8 @@ fn explain(words: &[String], status: WaitStatus, errors: &Path) -> String {
 fn give_back(account: &Account, directory: &Path) {
     account.end_all(Some(std::process::id()));
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let inside = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(directory));
+    let inside =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(directory));
     for path in inside.collect::<Vec<_>>().into_iter().rev() {
         // What is still in use goes with the namespace.
         let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);

@@ -87,7 +87,14 @@ impl Others {
 /// Seconds in which the machine's processors were not idle.
 fn busy() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let ticks: Vec<f64> = text.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let ticks: Vec<f64> = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
     // user, nice, system, then idle and waiting for the disk, then interrupts and what the host took.
     let idle: f64 = ticks.iter().skip(3).take(2).sum();
     (ticks.iter().take(8).sum::<f64>() - idle) / TICKS

@@ -102,7 +102,9 @@ impl Options {
                 "--berth" => options.berth = Some(PathBuf::from(value()?)),
                 "--disk" => options.disks = disks(value()?)?,
                 "--without" => options.without = value()?.split(',').map(peer).collect::<Result<_>>()?,
-                name => options.groups.push(Group::named(name).with_context(|| format!("no group {name:?} (--help lists them)"))?),
+                name => options
+                    .groups
+                    .push(Group::named(name).with_context(|| format!("no group {name:?} (--help lists them)"))?),
             }
         }
         if options.groups.is_empty() {
@@ -157,7 +159,9 @@ mod tests {
 
     #[test]
     fn unknown_words_are_named() {
-        for (line, word) in [("walk", "walk"), ("--disk floppy", "floppy"), ("--without lxc", "lxc"), ("--berth", "--berth")] {
+        for (line, word) in
+            [("walk", "walk"), ("--disk floppy", "floppy"), ("--without lxc", "lxc"), ("--berth", "--berth")]
+        {
             assert!(parse(line).err().expect(line).to_string().contains(word));
         }
     }

@@ -56,11 +56,21 @@ fn block(body: &mut String, case: &str, rows: &[&Row], top: f64) -> f64 {
     let _ = writeln!(body, "<text class=\"case\" x=\"16\" y=\"{}\">{}</text>", y + 12.0, escape(case));
     y += LINE;
     let figures = |row: &Row| row.figures.clone();
-    let most = rows.iter().flat_map(|row| figures(row).into_values()).map(|figure| figure.p90.max(figure.median)).fold(f64::MIN_POSITIVE, f64::max);
+    let most = rows
+        .iter()
+        .flat_map(|row| figures(row).into_values())
+        .map(|figure| figure.p90.max(figure.median))
+        .fold(f64::MIN_POSITIVE, f64::max);
     let axis = y;
     let at = |number: f64| LEFT + (RIGHT - LEFT) * number.max(0.0) / most;
     for row in rows {
-        let _ = writeln!(body, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>", LEFT - 8.0, y + 13.0, escape(&row.engine));
+        let _ = writeln!(
+            body,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            LEFT - 8.0,
+            y + 13.0,
+            escape(&row.engine)
+        );
         for (&measure, figure) in &row.figures {
             bar(body, row, measure, figure, y, at);
             y += if measure == Measure::Cpu { LINE - 6.0 } else { LINE };
@@ -92,8 +102,14 @@ fn bar(body: &mut String, row: &Row, measure: Measure, figure: &Summary, y: f64,
     let label = value(measure, figure.median);
     let x = end.max(high) + 6.0;
     let _ = writeln!(body, "<text class=\"small\" x=\"{x:.1}\" y=\"{}\">{label}</text>", middle + 4.0);
-    if let Some(most) = row.bars.iter().find(|bar| bar.measure == measure).map(|bar| at(bar.most)).filter(|&x| x <= RIGHT) {
-        let _ = writeln!(body, "<line class=\"bar\" x1=\"{most:.1}\" x2=\"{most:.1}\" y1=\"{y}\" y2=\"{}\"/>", y + height + 4.0);
+    if let Some(most) =
+        row.bars.iter().find(|bar| bar.measure == measure).map(|bar| at(bar.most)).filter(|&x| x <= RIGHT)
+    {
+        let _ = writeln!(
+            body,
+            "<line class=\"bar\" x1=\"{most:.1}\" x2=\"{most:.1}\" y1=\"{y}\" y2=\"{}\"/>",
+            y + height + 4.0
+        );
     }
 }
 
@@ -112,6 +128,9 @@ mod tests {
         assert_eq!(text.matches("<rect class=\"berth").count(), 2);
         assert_eq!(text.matches("<rect class=\"docker").count(), 1);
         assert_eq!(text.matches("class=\"whisker\"").count(), 1);
-        assert!(text.contains("width=\"570.0\"") && text.contains("a &lt;disk&gt;") && !text.contains("podman\""), "{text}");
+        assert!(
+            text.contains("width=\"570.0\"") && text.contains("a &lt;disk&gt;") && !text.contains("podman\""),
+            "{text}"
+        );
     }
 }

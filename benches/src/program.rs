@@ -32,7 +32,8 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn measure(options: &Options) -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("berth-bench-").tempdir().context("making a directory for archives")?;
+    let directory =
+        tempfile::Builder::new().prefix("berth-bench-").tempdir().context("making a directory for archives")?;
     let setting = Setting { options, program: program(options)?, directory: directory.path() };
     for &group in &options.groups {
         eprintln!("measuring {}: {}", group.name(), group.title());
@@ -68,13 +69,16 @@ fn program(options: &Options) -> Result<PathBuf> {
 fn keep(report: Report) -> Result<()> {
     let mut reports = results::read(&data_file())?;
     results::merge(&mut reports, report);
-    reports.sort_by_key(|report| (Group::ALL.iter().position(|group| group.name() == report.group), report.disk.clone()));
+    reports
+        .sort_by_key(|report| (Group::ALL.iter().position(|group| group.name() == report.group), report.disk.clone()));
     write(&reports)
 }
 
 fn write(reports: &[Report]) -> Result<()> {
     let docs = docs();
-    let save = |name: &str, text: String| fs::write(docs.join(name), text).with_context(|| format!("writing {name} in {}", docs.display()));
+    let save = |name: &str, text: String| {
+        fs::write(docs.join(name), text).with_context(|| format!("writing {name} in {}", docs.display()))
+    };
     save("benchmarks.json", serde_json::to_string_pretty(reports)? + "\n")?;
     save("benchmarks.md", report::page(reports))?;
     for report in reports {

@@ -43,7 +43,11 @@ pub fn section(report: &Report, with_plot: bool) -> String {
     text.push_str("\n<details><summary>How it was measured</summary>\n\n");
     let machine = &report.machine;
     let _ = writeln!(text, "- {}: {:.0} s from {}", report.group, report.seconds, report.taken);
-    let _ = writeln!(text, "- machine: {}, {} MiB, Linux {}, {}", machine.processor, machine.memory, machine.kernel, machine.system);
+    let _ = writeln!(
+        text,
+        "- machine: {}, {} MiB, Linux {}, {}",
+        machine.processor, machine.memory, machine.kernel, machine.system
+    );
     let _ = writeln!(text, "- load averages: {} before, {} after; {}", report.load[0], report.load[1], report.others);
     let _ = writeln!(text, "- data on {}; counted by {}", report.disk, report.method);
     for (engine, version) in &report.versions {
@@ -58,18 +62,32 @@ pub fn section(report: &Report, with_plot: bool) -> String {
 
 /// The file of a group's plot.
 pub fn plot_name(report: &Report) -> String {
-    let word = |text: &str| text.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+    let word = |text: &str| {
+        text.split(|letter: char| !letter.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join("-")
+    };
     format!("benchmarks-{}-{}.svg", report.group, word(&report.disk).to_lowercase())
 }
 
 /// Every bar, and whether it was reached.
 fn goals(reports: &[Report]) -> String {
-    let mut text = String::from("\n## What Berth wants to reach\n\n| what | measured | at most | reached | on |\n|---|--:|--:|---|---|\n");
+    let mut text = String::from(
+        "\n## What Berth wants to reach\n\n| what | measured | at most | reached | on |\n|---|--:|--:|---|---|\n",
+    );
     let before = text.len();
     for report in reports {
         for row in &report.rows {
             for (what, measured, most, reached) in bars(report, row) {
-                let _ = writeln!(text, "| {}: {}, {what} | {measured} | {most} | {} | {} |", report.group, row.case, yes(reached), report.disk);
+                let _ = writeln!(
+                    text,
+                    "| {}: {}, {what} | {measured} | {most} | {} | {} |",
+                    report.group,
+                    row.case,
+                    yes(reached),
+                    report.disk
+                );
             }
         }
     }
@@ -81,12 +99,24 @@ fn bars(report: &Report, row: &Row) -> Vec<(String, String, String, bool)> {
     for bar in &row.bars {
         if let Some(figure) = row.figures.get(&bar.measure) {
             let reached = figure.median <= bar.most;
-            bars.push((heading(bar.measure).to_lowercase(), value(bar.measure, figure.median), value(bar.measure, bar.most), reached));
+            bars.push((
+                heading(bar.measure).to_lowercase(),
+                value(bar.measure, figure.median),
+                value(bar.measure, bar.most),
+                reached,
+            ));
         }
     }
     // The runtime's bar is not a number but its peer.
-    if row.engine == OURS[1] && let (Some(ours), Some(theirs)) = (wall(row), report.peer(&row.case, "crun").and_then(wall)) {
-        bars.push(("wall, against crun".to_owned(), value(Measure::Wall, ours), value(Measure::Wall, theirs), ours <= theirs));
+    if row.engine == OURS[1]
+        && let (Some(ours), Some(theirs)) = (wall(row), report.peer(&row.case, "crun").and_then(wall))
+    {
+        bars.push((
+            "wall, against crun".to_owned(),
+            value(Measure::Wall, ours),
+            value(Measure::Wall, theirs),
+            ours <= theirs,
+        ));
     }
     let docker = report.peer(&row.case, "docker").and_then(wall);
     if let (Some(times), Some(ours), Some(theirs)) = (row.times, wall(row), docker) {
@@ -101,7 +131,8 @@ fn wall(row: &Row) -> Option<f64> {
 }
 
 fn table(report: &Report) -> String {
-    let measures: Vec<Measure> = [Measure::Wall, Measure::Cpu, Measure::Memory].into_iter().filter(|&measure| report.has(measure)).collect();
+    let measures: Vec<Measure> =
+        [Measure::Wall, Measure::Cpu, Measure::Memory].into_iter().filter(|&measure| report.has(measure)).collect();
     let mut text = String::from("| case | engine | samples |");
     let mut rule = String::from("|---|---|--:|");
     for &measure in &measures {
@@ -121,7 +152,8 @@ fn table(report: &Report) -> String {
 
 fn line(report: &Report, row: &Row, measures: &[Measure]) -> String {
     let count = row.figures.values().map(|figure| figure.count).max();
-    let mut text = format!("| {} | {} | {} |", row.case, row.engine, count.map(|count| count.to_string()).unwrap_or_default());
+    let mut text =
+        format!("| {} | {} | {} |", row.case, row.engine, count.map(|count| count.to_string()).unwrap_or_default());
     if let Some(failure) = &row.failure {
         let _ = write!(text, " failed: {} |", failure.replace('|', "/"));
         text.push_str(&" |".repeat(measures.len() * 2 - 1));
@@ -131,12 +163,15 @@ fn line(report: &Report, row: &Row, measures: &[Measure]) -> String {
         let figure = row.figures.get(measure);
         let ours = OURS.iter().find_map(|name| report.peer(&row.case, name)).and_then(|ours| ours.figures.get(measure));
         let ratio = match (figure, ours) {
-            (Some(figure), Some(ours)) if !OURS.contains(&row.engine.as_str()) && ours.median > 0.0 => ratio(figure.median / ours.median),
+            (Some(figure), Some(ours)) if !OURS.contains(&row.engine.as_str()) && ours.median > 0.0 => {
+                ratio(figure.median / ours.median)
+            }
             _ => String::new(),
         };
         let _ = write!(text, " {} | {ratio} |", figure.map(|figure| three(*measure, figure)).unwrap_or_default());
     }
-    let verdicts = bars(report, row).into_iter().map(|(what, _, most, reached)| format!("{what} {most}: {}", yes(reached)));
+    let verdicts =
+        bars(report, row).into_iter().map(|(what, _, most, reached)| format!("{what} {most}: {}", yes(reached)));
     let _ = writeln!(text, " {} |", verdicts.collect::<Vec<_>>().join("; "));
     text
 }
@@ -164,7 +199,13 @@ pub fn value(measure: Measure, number: f64) -> String {
         Measure::Memory if number.abs() >= 10_240.0 => (number / 1024.0, "MiB"),
         Measure::Memory => (number, "KiB"),
     };
-    let digits = if number.abs() >= 100.0 { 0 } else if number.abs() >= 10.0 { 1 } else { 2 };
+    let digits = if number.abs() >= 100.0 {
+        0
+    } else if number.abs() >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{number:.digits$} {unit}")
 }
 

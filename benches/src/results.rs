@@ -51,7 +51,14 @@ pub struct Row {
 impl Row {
     /// Without figures yet.
     pub fn new(case: &str, engine: &str) -> Self {
-        Self { case: case.to_owned(), engine: engine.to_owned(), figures: BTreeMap::new(), bars: Vec::new(), times: None, failure: None }
+        Self {
+            case: case.to_owned(),
+            engine: engine.to_owned(),
+            figures: BTreeMap::new(),
+            bars: Vec::new(),
+            times: None,
+            failure: None,
+        }
     }
 
     /// With one more figure, if there are samples.
@@ -142,7 +149,12 @@ pub mod tests {
             disk: disk.to_owned(),
             taken: "2026-01-02 03:04 UTC".to_owned(),
             seconds: 5.0,
-            machine: Machine { processor: "2 x test".to_owned(), memory: 2048, kernel: "6.1".to_owned(), system: "Debian".to_owned() },
+            machine: Machine {
+                processor: "2 x test".to_owned(),
+                memory: 2048,
+                kernel: "6.1".to_owned(),
+                system: "Debian".to_owned(),
+            },
             versions: BTreeMap::from([("docker".to_owned(), "1".to_owned())]),
             method: "cgroup".to_owned(),
             load: ["0".to_owned(), "1".to_owned()],

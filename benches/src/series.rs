@@ -15,7 +15,11 @@ pub type Turn = Vec<(String, Cost)>;
 /// Lets every engine take its turn so many times, after one turn that does not count; another begins each round.
 ///
 /// An engine whose turn fails is left out from there on, with its reason.
-pub fn turns(engines: &mut [Engine], rounds: usize, mut turn: impl FnMut(&mut Engine, usize) -> Result<Turn>) -> Vec<Row> {
+pub fn turns(
+    engines: &mut [Engine],
+    rounds: usize,
+    mut turn: impl FnMut(&mut Engine, usize) -> Result<Turn>,
+) -> Vec<Row> {
     let mut series: BTreeMap<(usize, usize), (Vec<f64>, Vec<f64>)> = BTreeMap::new();
     let mut cases: Vec<String> = Vec::new();
     let mut failures: BTreeMap<usize, String> = BTreeMap::new();

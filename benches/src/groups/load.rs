@@ -27,7 +27,14 @@ pub fn measure_debian(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Ve
 }
 
 /// Every engine loads the same new archive in every round, and forgets the image afterwards.
-fn case(setting: &Setting<'_>, field: &mut Field<'_>, case: &str, name: &str, rounds: usize, make: Make) -> Result<Vec<Row>> {
+fn case(
+    setting: &Setting<'_>,
+    field: &mut Field<'_>,
+    case: &str,
+    name: &str,
+    rounds: usize,
+    make: Make,
+) -> Result<Vec<Row>> {
     let rounds = setting.options.samples(rounds);
     let archives: Vec<PathBuf> = (0..=rounds).map(|mark| make(setting.directory, name, mark)).collect::<Result<_>>()?;
     let rows = turns(&mut field.engines, rounds, |engine, round| {

@@ -58,7 +58,11 @@ pub fn measure(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Vec<Row>>
             match one_fleet(setting, engine, fleet) {
                 Ok(more) => rows.extend(more),
                 Err(error) => {
-                    field.notes.push(format!("{} is given up in the fleet of {}: {error:#}", engine.kind.name(), fleet.title()));
+                    field.notes.push(format!(
+                        "{} is given up in the fleet of {}: {error:#}",
+                        engine.kind.name(),
+                        fleet.title()
+                    ));
                     rows.push(failed(&format!("start {}", fleet.title()), engine, format!("{error:#}")));
                     engine.lost = Some(format!("{error:#}"));
                 }
@@ -84,7 +88,8 @@ fn adds(size: usize) -> String {
 }
 
 fn one_fleet(setting: &Setting<'_>, engine: &mut Engine, fleet: Fleet) -> Result<Vec<Row>> {
-    let mut rows = if fleet.width == 1 && fleet.size > 1 { start_one_by_one(engine, fleet)? } else { start(engine, fleet)? };
+    let mut rows =
+        if fleet.width == 1 && fleet.size > 1 { start_one_by_one(engine, fleet)? } else { start(engine, fleet)? };
     let running = engine.run(&["ps", "-q"])?.lines().count();
     ensure!(running == fleet.size, "{running} of {} containers run", fleet.size);
     // One fleet of each size is enough to look at.
@@ -95,15 +100,19 @@ fn one_fleet(setting: &Setting<'_>, engine: &mut Engine, fleet: Fleet) -> Result
     }
     if fleet.size == 1000 && fleet.network == "none" {
         let case = "ps, 1000 running, while 8 others start";
-        rows.extend(turns(std::slice::from_mut(engine), setting.options.samples(15), |engine, _| Ok(one(case, busy_ps(engine)?))));
+        rows.extend(turns(std::slice::from_mut(engine), setting.options.samples(15), |engine, _| {
+            Ok(one(case, busy_ps(engine)?))
+        }));
         rows.push(exec_in_all(engine, fleet)?);
     }
-    rows.push(remove(engine, fleet)?);
+    rows.extend(remove(engine, fleet)?);
     Ok(rows)
 }
 
 fn batch(engine: &mut Engine, fleet: Fleet, names: &[String]) -> Batch {
-    let job = |name: &String| engine.command(&["run", "-d", "--network", fleet.network, "--name", name, IMAGE, "sleep", "1000000"]);
+    let job = |name: &String| {
+        engine.command(&["run", "-d", "--network", fleet.network, "--name", name, IMAGE, "sleep", "1000000"])
+    };
     Batch { jobs: names.iter().map(job).collect(), width: fleet.width, ..Batch::default() }
 }
 
@@ -139,13 +148,15 @@ fn start_one_by_one(engine: &mut Engine, fleet: Fleet) -> Result<Vec<Row>> {
     let monitors: Vec<f64> = monitors(engine).into_iter().filter_map(pss).collect();
     let containers = container_memory(engine)?;
     let size = fleet.size;
+    let growth = daemon.zip(daemon_pss(engine)).map(|(before, now)| (now - before) / count);
+    let growth: Vec<f64> = growth.into_iter().collect();
     let memory = |case: &str, samples: &[f64]| Row::new(case, name).with(Measure::Memory, samples);
     Ok(vec![
         Row::new(&format!("start {}", fleet.title()), name).with(Measure::Wall, &[wall]).with(Measure::Cpu, &[cpu]),
         Row::new(&format!("start {}: each", fleet.title()), name).with(Measure::Wall, &each),
         memory(&adds(size), &added),
         memory(&format!("memory of its monitor process (PSS), each of {size}"), &monitors),
-        memory(&format!("growth of the daemons (PSS) for each of {size}"), &[(daemon_pss(engine) - daemon) / count]),
+        memory(&format!("growth of the daemons (PSS) for each of {size}"), &growth),
         memory(&format!("memory of the container's own cgroup, each of {size}"), &containers),
         memory(&format!("all memory together, for each of {size}"), &[(engine.account.memory("")? - whole) / count]),
     ])
@@ -166,7 +177,7 @@ fn exec_in_all(engine: &mut Engine, fleet: Fleet) -> Result<Row> {
     Ok(Row::new(&case, engine.kind.name()).with(Measure::Wall, &[outcome.wall]).with(Measure::Cpu, &[cpu]))
 }
 
-fn remove(engine: &mut Engine, fleet: Fleet) -> Result<Row> {
+fn remove(engine: &mut Engine, fleet: Fleet) -> Result<Option<Row>> {
     let names = fleet.names();
     let mut line = vec!["rm", "-f"];
     line.extend(names.iter().map(String::as_str));
@@ -174,28 +185,37 @@ fn remove(engine: &mut Engine, fleet: Fleet) -> Result<Row> {
     let left = engine.run(&["ps", "-aq"])?.lines().count();
     ensure!(left == 0, "{left} containers are left after rm");
     let row = Row::new(&format!("remove {}", fleet.title()), engine.kind.name());
-    Ok(if fleet.size == 1 { row } else { row.with(Measure::Wall, &[cost.wall]).with(Measure::Cpu, cost.cpu.as_slice()) })
+    let row = row.with(Measure::Wall, &[cost.wall]).with(Measure::Cpu, cost.cpu.as_slice());
+    Ok((fleet.size > 1).then_some(row))
 }
 
 fn idle_daemon(engine: &Engine) -> Option<Row> {
-    // Podman has none.
-    (!engine.daemons().is_empty()).then(|| Row::new(IDLE_DAEMON, engine.kind.name()).with(Measure::Memory, &[daemon_pss(engine)]))
+    Some(Row::new(IDLE_DAEMON, engine.kind.name()).with(Measure::Memory, &[daemon_pss(engine)?]))
 }
 
-fn daemon_pss(engine: &Engine) -> f64 {
-    engine.daemons().iter().filter_map(|&pid| pss(pid)).sum()
+/// Podman has no daemon.
+fn daemon_pss(engine: &Engine) -> Option<f64> {
+    let daemons = engine.daemons();
+    (!daemons.is_empty()).then(|| daemons.iter().filter_map(|&pid| pss(pid)).sum())
 }
 
 /// Memory of everything but the containers: daemon, monitors, and what the kernel holds for them.
 fn engine_memory(engine: &Engine) -> Result<f64> {
     let parts = engine.account.parts("containers");
     let helpers = parts.iter().filter(|part| !is_container(part));
-    helpers.map(|part| engine.account.memory(&format!("containers/{part}"))).sum::<Result<f64>>().and_then(|sum| Ok(sum + engine.account.memory("host")?))
+    helpers
+        .map(|part| engine.account.memory(&format!("containers/{part}")))
+        .sum::<Result<f64>>()
+        .and_then(|sum| Ok(sum + engine.account.memory("host")?))
 }
 
 fn container_memory(engine: &Engine) -> Result<Vec<f64>> {
     let parts = engine.account.parts("containers");
-    parts.iter().filter(|part| is_container(part)).map(|part| engine.account.memory(&format!("containers/{part}"))).collect()
+    parts
+        .iter()
+        .filter(|part| is_container(part))
+        .map(|part| engine.account.memory(&format!("containers/{part}")))
+        .collect()
 }
 
 /// Containers' cgroups are named by their ids, with a prefix at times.
@@ -207,5 +227,10 @@ fn is_container(part: &str) -> bool {
 /// Processes that are neither daemons nor containers' own.
 fn monitors(engine: &Engine) -> Vec<u32> {
     let known = [engine.daemons(), &[engine.hand()]].concat();
-    engine.account.processes(false).into_iter().filter(|pid| !known.contains(pid) && !["sleep", "busybox"].contains(&process_name(*pid).as_str())).collect()
+    engine
+        .account
+        .processes(false)
+        .into_iter()
+        .filter(|pid| !known.contains(pid) && !["sleep", "busybox"].contains(&process_name(*pid).as_str()))
+        .collect()
 }

@@ -47,7 +47,8 @@ pub enum Group {
 
 impl Group {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 7] = [Self::Run, Self::Steps, Self::Exec, Self::Load, Self::Many, Self::Runtime, Self::Debian];
+    pub const ALL: [Self; 7] =
+        [Self::Run, Self::Steps, Self::Exec, Self::Load, Self::Many, Self::Runtime, Self::Debian];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {

@@ -15,8 +15,20 @@ use crate::{
 
 /// Docker's.
 const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
 ];
 
 pub fn measure(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Vec<Row>> {
@@ -40,7 +52,7 @@ pub fn measure(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Vec<Row>>
 fn write_bundle(engine: &Engine, seccomp: &Value) -> Result<()> {
     let directory = engine.directory();
     if !directory.join("rootfs").exists() {
-        berth_testkit::busybox_tree(directory);
+        let _rootfs = berth_testkit::busybox_tree(directory);
     }
     let configuration = configuration(&format!("{}/bench", engine.account.parent()), seccomp);
     std::fs::write(Path::new(directory).join("config.json"), configuration.to_string()).context("writing the bundle")
@@ -49,6 +61,7 @@ fn write_bundle(engine: &Engine, seccomp: &Value) -> Result<()> {
 /// Much like what `runc spec` writes, with Docker's capabilities.
 fn configuration(cgroup: &str, seccomp: &Value) -> Value {
     let mount = |target: &str, kind: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": kind, "options": options });
+    let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
     let mut document = json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -68,7 +81,7 @@ fn configuration(cgroup: &str, seccomp: &Value) -> Value {
         "linux": {
             "cgroupsPath": cgroup,
             "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            "namespaces": ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind })),
+            "namespaces": namespaces,
             "maskedPaths": ["/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
                 "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],

@@ -10,8 +10,12 @@ pub fn measure(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Vec<Row>>
     Ok(turns(&mut field.engines, rounds, |engine, round| {
         let name = format!("step{round}");
         let create = ["create", "--network", "none", "--name", &name, IMAGE, "true"];
-        let lines: [(&str, &[&str]); 4] =
-            [("create", &create), ("start", &["start", &name]), ("wait, for one that has ended", &["wait", &name]), ("rm", &["rm", &name])];
+        let lines: [(&str, &[&str]); 4] = [
+            ("create", &create),
+            ("start", &["start", &name]),
+            ("wait, for one that has ended", &["wait", &name]),
+            ("rm", &["rm", &name]),
+        ];
         lines.into_iter().map(|(case, line)| Ok((case.to_owned(), engine.time(line)?))).collect()
     }))
 }

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use server::{Asked, Server, berth, json};
@@ -19,6 +20,7 @@ struct Terminal {
     master: File,
     slave: File,
     child: Child,
+    shown: Vec<u8>,
 }
 
 impl Terminal {
@@ -33,7 +35,7 @@ impl Terminal {
         let mut command = Command::new(berth());
         command.args(words).env_clear().env("DOCKER_HOST", server.host()).env("HOME", "/nonexistent");
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("client");
-        Terminal { master: master.into(), slave, child }
+        Terminal { master: master.into(), slave, child, shown: Vec::new() }
     }
 
     fn is_raw(&self) -> bool {
@@ -44,14 +46,20 @@ impl Terminal {
         self.master.write_all(keys).expect("type");
     }
 
-    fn read_until(&mut self, want: &str) -> String {
-        let mut seen = Vec::new();
+    /// Reads until all that was shown so far holds `want` so many times.
+    fn read_until(&mut self, want: &str, times: usize) {
         let mut buffer = [0; 1024];
-        while !String::from_utf8_lossy(&seen).contains(want) {
+        while self.shown().matches(want).count() < times {
+            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
+            let ready = poll(&mut fds, Some(&Timespec { tv_sec: 5, tv_nsec: 0 })).expect("poll");
+            assert!(ready > 0, "{want:?} was not shown {times} times, but {:?}", self.shown());
             let count = self.master.read(&mut buffer).expect("read");
-            seen.extend_from_slice(&buffer[..count]);
+            self.shown.extend_from_slice(&buffer[..count]);
         }
-        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.shown).into_owned()
     }
 
     fn end(&mut self) -> ExitStatus {
@@ -97,13 +105,12 @@ fn echo() -> Server {
 fn a_terminal_is_raw_while_attached_and_keeps_its_size() {
     let server = echo();
     let mut terminal = Terminal::run(&server, &["run", "-it", "busybox"]);
-    terminal.type_keys(b"typed ahead\n");
-    terminal.read_until("ready");
+    terminal.read_until("ready", 1);
     eventually(|| terminal.is_raw().then_some(()));
-    terminal.read_until("typed ahead");
     // Ctrl-C is a key like any other now, and nothing is echoed by the terminal itself.
     terminal.type_keys(b"a\x03b");
-    assert_eq!(terminal.read_until("b").matches('a').count(), 1);
+    terminal.read_until("b", 1);
+    assert_eq!(terminal.shown(), "ready\r\na\u{3}b");
     terminal.type_keys(b"\x04");
     assert_eq!(terminal.end().code(), Some(5));
     assert!(!terminal.is_raw());
@@ -114,13 +121,28 @@ fn a_terminal_is_raw_while_attached_and_keeps_its_size() {
 }
 
 #[test]
+fn what_was_typed_ahead_is_for_the_container() {
+    let server = echo();
+    let mut terminal = Terminal::run(&server, &["run", "-it", "busybox"]);
+    // Before the terminal is raw it shows this itself; the container shows it again.
+    terminal.type_keys(b"ahead\n");
+    terminal.read_until("ready", 1);
+    eventually(|| terminal.is_raw().then_some(()));
+    terminal.type_keys(b"!");
+    terminal.read_until("!", 1);
+    assert!(terminal.shown().contains("ahead\n!") || terminal.shown().contains("ahead\r!"), "{:?}", terminal.shown());
+    terminal.type_keys(b"\x04");
+    assert_eq!(terminal.end().code(), Some(5));
+}
+
+#[test]
 fn the_detach_keys_leave_the_container_and_exit_well() {
     let server = echo();
     let mut terminal = Terminal::run(&server, &["run", "-it", "--detach-keys", "ctrl-x,y", "busybox"]);
-    terminal.read_until("ready");
+    terminal.read_until("ready", 1);
     eventually(|| terminal.is_raw().then_some(()));
     terminal.type_keys(b"\x18z");
-    terminal.read_until("z");
+    terminal.read_until("z", 1);
     terminal.type_keys(b"\x18y");
     assert_eq!(terminal.end().code(), Some(0));
     assert!(!terminal.is_raw());
@@ -130,7 +152,7 @@ fn the_detach_keys_leave_the_container_and_exit_well() {
 fn a_signal_ends_the_client_with_its_terminal_put_right() {
     let server = echo();
     let mut terminal = Terminal::run(&server, &["run", "-it", "busybox"]);
-    terminal.read_until("ready");
+    terminal.read_until("ready", 1);
     eventually(|| terminal.is_raw().then_some(()));
     rustix::process::kill_process(rustix::process::Pid::from_child(&terminal.child), rustix::process::Signal::TERM)
         .expect("kill");
@@ -142,7 +164,7 @@ fn a_signal_ends_the_client_with_its_terminal_put_right() {
 fn a_new_size_is_told() {
     let server = echo();
     let mut terminal = Terminal::run(&server, &["run", "-it", "busybox"]);
-    terminal.read_until("ready");
+    terminal.read_until("ready", 1);
     eventually(|| terminal.is_raw().then_some(()));
     tcsetwinsize(&terminal.slave, Winsize { ws_row: 44, ws_col: 88, ws_xpixel: 0, ws_ypixel: 0 }).expect("size");
     rustix::process::kill_process(rustix::process::Pid::from_child(&terminal.child), rustix::process::Signal::WINCH)

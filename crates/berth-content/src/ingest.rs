@@ -106,7 +106,13 @@ impl Content {
             Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
             Algorithm::Sha512 => Hasher::Sha512(Sha512::new()),
         };
-        Ok(Ingest { content: self.clone(), partial: Partial { path, file, renamed: false }, hasher, bytes: 0, early: EarlySync::default() })
+        Ok(Ingest {
+            content: self.clone(),
+            partial: Partial { path, file, renamed: false },
+            hasher,
+            bytes: 0,
+            early: EarlySync::default(),
+        })
     }
 
     /// Keeps a small blob of the caller's own making.
@@ -253,7 +259,10 @@ mod tests {
         let finished = ingest.finish(Some(&digest)).expect("right");
         // It can be read, but nobody may count on it yet.
         assert_eq!((content.size(&digest), partials(&content)), (Some(5), 1));
-        assert_eq!((content.read(&digest, 5).expect("read"), content.hold(&digest).expect("hold")), (b"hello".to_vec(), false));
+        assert_eq!(
+            (content.read(&digest, 5).expect("read"), content.hold(&digest).expect("hold")),
+            (b"hello".to_vec(), false)
+        );
         assert_eq!(finished.commit().expect("commit"), digest);
         assert_eq!((content.size(&digest), partials(&content)), (Some(5), 0));
         assert_eq!(content.read(&digest, 5).expect("read"), b"hello");

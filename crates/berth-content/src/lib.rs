@@ -69,6 +69,7 @@ impl Content {
                 store,
                 leases: lease::Held::default(),
                 holding: Mutex::default(),
+                pending: Mutex::default(),
             }),
         })
     }

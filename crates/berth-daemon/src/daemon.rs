@@ -10,6 +10,7 @@ use berth_engine::spec::CgroupMode;
 
 use crate::host_facts::HostFacts;
 use crate::http::error::ApiError;
+use crate::manifests::Manifests;
 use crate::settings::Settings;
 use crate::translate::host::Defaults;
 
@@ -23,6 +24,8 @@ pub struct Daemon {
     pub host: HostFacts,
     /// The engine's id, which lasts as long as its data root.
     pub id: String,
+    /// The manifests that containers run.
+    pub manifests: Manifests,
     /// Held by the one prune that may run.
     pub prune: Mutex<()>,
 }

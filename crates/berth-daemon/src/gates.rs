@@ -83,10 +83,10 @@ pub fn container_summary(fields: &mut Map<String, Value>, version: ApiVersion) {
     if version.before(48) {
         fields.remove("ImageManifestDescriptor");
     }
-    if version.before(46) {
-        if let Some(host) = fields.get_mut("HostConfig").and_then(Value::as_object_mut) {
-            host.remove("Annotations");
-        }
+    if version.before(46)
+        && let Some(host) = fields.get_mut("HostConfig").and_then(Value::as_object_mut)
+    {
+        host.remove("Annotations");
     }
 }
 
@@ -165,20 +165,20 @@ pub fn info(fields: &mut Map<String, Value>, version: ApiVersion) {
     if version.before(50) {
         fields.remove("DiscoveredDevices");
     }
-    if version.before(47) {
-        if let Some(registries) = fields.get_mut("RegistryConfig").and_then(Value::as_object_mut) {
-            registries.insert("AllowNondistributableArtifactsCIDRs".to_owned(), Value::Null);
-            registries.insert("AllowNondistributableArtifactsHostnames".to_owned(), Value::Null);
-        }
+    if version.before(47)
+        && let Some(registries) = fields.get_mut("RegistryConfig").and_then(Value::as_object_mut)
+    {
+        registries.insert("AllowNondistributableArtifactsCIDRs".to_owned(), Value::Null);
+        registries.insert("AllowNondistributableArtifactsHostnames".to_owned(), Value::Null);
     }
     if version.before(46) {
         fields.remove("Containerd");
     }
-    if version.before(44) {
-        if let Some(runtimes) = fields.get_mut("Runtimes").and_then(Value::as_object_mut) {
-            for runtime in runtimes.values_mut().filter_map(Value::as_object_mut) {
-                runtime.remove("status");
-            }
+    if version.before(44)
+        && let Some(runtimes) = fields.get_mut("Runtimes").and_then(Value::as_object_mut)
+    {
+        for runtime in runtimes.values_mut().filter_map(Value::as_object_mut) {
+            runtime.remove("status");
         }
     }
 }

@@ -12,6 +12,7 @@ mod http;
 mod listen;
 mod lock;
 mod logging;
+mod manifests;
 mod options;
 mod program;
 mod resources;

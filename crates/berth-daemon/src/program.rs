@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::daemon::{self, Daemon};
 use crate::host_facts::HostFacts;
 use crate::lock::{PidFile, RootLock};
+use crate::manifests::Manifests;
 use crate::options::{self, OptionsError};
 use crate::settings::{self, Settings};
 use crate::{listen, logging};
@@ -102,7 +103,14 @@ async fn serve(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn E
     let id = daemon::identity(&config.root)?;
     let shutdown_timeout = config.shutdown_timeout;
     let engine = Engine::open(config).await?;
-    let daemon = Arc::new(Daemon { engine, settings, host: HostFacts::probe(), id, prune: std::sync::Mutex::new(()) });
+    let daemon = Arc::new(Daemon {
+        engine,
+        settings,
+        host: HostFacts::probe(),
+        id,
+        manifests: Manifests::default(),
+        prune: std::sync::Mutex::new(()),
+    });
     let (stop, stopping) = watch::channel(false);
     let mut served = Vec::new();
     for listener in listeners {

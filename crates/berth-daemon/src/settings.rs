@@ -117,10 +117,10 @@ pub fn understand(directives: &Directives) -> Result<(Settings, EngineConfig), S
 
 /// Directives that exist for compatibility and have only one value here.
 fn check_fixed_choices(directives: &Directives) -> Result<(), SettingsError> {
-    if let Some(driver) = directives.storage_driver.as_deref() {
-        if !matches!(driver, "overlay" | "overlay2" | "overlayfs") {
-            return Err(wrong("storage-driver", driver, "only overlayfs is there"));
-        }
+    if let Some(driver) = directives.storage_driver.as_deref()
+        && !matches!(driver, "overlay" | "overlay2" | "overlayfs")
+    {
+        return Err(wrong("storage-driver", driver, "only overlayfs is there"));
     }
     for option in directives.exec_opts.iter().flatten() {
         if option != "native.cgroupdriver=cgroupfs" {

@@ -2,11 +2,16 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use berth_model::{ContainerId, ErrorKind, ExecId, lifecycle::State};
 use berth_proto::shim::{ConsoleSize, ExecRequest, StreamSet};
+use tokio::sync::oneshot;
 
 use crate::{
     EngineError, Inner, attach::StreamEnd, blocking, bundle, clock, container::Handle, shim::LaunchError,
@@ -59,6 +64,19 @@ pub struct ExecStarted {
     pub detach_keys: String,
     /// Its container.
     pub container: ContainerId,
+    /// Resolves when its end can be asked for. A process it left behind may keep the streams open longer, or not as long.
+    pub ended: Ended,
+}
+
+/// The end of an exec, to wait for.
+pub struct Ended(oneshot::Receiver<()>);
+
+impl Future for Ended {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(context).map(drop)
+    }
 }
 
 /// An exec, as it is now.
@@ -98,33 +116,55 @@ pub enum ExecState {
 /// All execs. They are not on record: without their engine nobody asks for them, and their processes belong to the shim.
 #[derive(Default)]
 pub(crate) struct Execs {
-    table: Mutex<HashMap<String, ExecView>>,
+    table: Mutex<HashMap<String, Entry>>,
 }
+
+/// An exec, and when it ended.
+struct Entry {
+    view: ExecView,
+    ended: Option<Instant>,
+}
+
+/// How long an exec that has ended can be asked for.
+const KEPT: Duration = Duration::from_secs(300);
 
 impl Execs {
     /// An exec, as it is now.
     pub(crate) fn get(&self, id: &str) -> Result<ExecView, EngineError> {
         let missing = || EngineError::NoSuchExec(id.to_owned());
-        self.lock().get(id).cloned().ok_or_else(missing)
+        self.lock().get(id).map(|entry| entry.view.clone()).ok_or_else(missing)
     }
 
     /// Forgets the execs of a container that is gone.
     pub(crate) fn forget(&self, container: &ContainerId) {
-        self.lock().retain(|_, exec| exec.container != *container);
+        self.lock().retain(|_, entry| entry.view.container != *container);
     }
 
     /// Ids of a container's execs.
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<ExecId> {
-        self.lock().values().filter(|exec| exec.container == *container).map(|exec| exec.id.clone()).collect()
+        let table = self.lock();
+        let mut ids: Vec<ExecId> =
+            table.values().filter(|entry| entry.view.container == *container).map(|entry| entry.view.id.clone()).collect();
+        ids.sort();
+        ids
     }
 
     fn set_state(&self, id: &str, state: ExecState) {
-        if let Some(exec) = self.lock().get_mut(id) {
-            exec.state = state;
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.view.state = state;
+            if matches!(state, ExecState::Ended { .. }) {
+                entry.ended = Some(Instant::now());
+            }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, ExecView>> {
+    fn insert(&self, view: ExecView) {
+        let mut table = self.lock();
+        table.retain(|_, entry| entry.ended.is_none_or(|ended| ended.elapsed() < KEPT));
+        table.insert(view.id.to_string(), Entry { view, ended: None });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         // The table is whole between any two statements that could panic.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,7 +179,7 @@ pub(crate) fn create(engine: &Inner, handle: &Handle, request: ExecCreate) -> Re
     let id = clock::new_id();
     let action = format!("exec_create: {}", request.command.join(" "));
     let exec = ExecView { id: id.clone(), container: view.id.clone(), request, state: ExecState::Created };
-    engine.execs.lock().insert(id.to_string(), exec);
+    engine.execs.insert(exec);
     engine.publish(&view, &action, [("execID", id.to_string())]);
     Ok(id)
 }
@@ -167,7 +207,7 @@ pub(crate) async fn start(engine: &Arc<Inner>, id: &str, request: ExecStart) -> 
 /// Takes the one start that an exec has.
 fn begin(execs: &Execs, id: &str) -> Result<ExecView, EngineError> {
     let mut table = execs.lock();
-    let exec = table.get_mut(id).ok_or_else(|| EngineError::NoSuchExec(id.to_owned()))?;
+    let exec = &mut table.get_mut(id).ok_or_else(|| EngineError::NoSuchExec(id.to_owned()))?.view;
     match exec.state {
         ExecState::Created => {}
         ExecState::Ended { .. } => {
@@ -229,17 +269,21 @@ async fn launch(engine: &Arc<Inner>, exec: &ExecView, start: ExecStart) -> Resul
     engine.execs.set_state(exec.id.as_str(), ExecState::Running { pid: response.pid });
     let (engine, id, pid) = (Arc::clone(engine), exec.id.clone(), response.pid);
     let ended_view = Arc::clone(&view);
+    let (tell, ended) = oneshot::channel();
     tokio::spawn(async move {
         // A shim that is gone took its container with it.
         let code = shim.wait(id.as_str()).await.map_or(137, |exit| exit.code);
         engine.execs.set_state(id.as_str(), ExecState::Ended { code, pid });
         engine.publish(&ended_view, "exec_die", [("execID", id.to_string()), ("exitCode", code.to_string())]);
+        // Nobody may be waiting.
+        let _ = tell.send(());
     });
     Ok(ExecStarted {
         stream: raw.map(StreamEnd::from),
         terminal: wanted.tty,
         detach_keys: wanted.detach_keys.clone(),
         container: exec.container.clone(),
+        ended: Ended(ended),
     })
 }
 
@@ -284,7 +328,7 @@ impl KillOnDrop {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        let exec = self.engine.execs.lock().remove(self.id.as_str());
+        let exec = self.engine.execs.lock().remove(self.id.as_str()).map(|entry| entry.view);
         let Some(exec) = exec.filter(|exec| !self.ended && !matches!(exec.state, ExecState::Ended { .. })) else {
             return;
         };

@@ -124,7 +124,9 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchContainer`], [`EngineError::AmbiguousPrefix`].
     pub fn container(&self, name: &str) -> Result<Arc<ContainerView>, EngineError> {
-        Ok(self.inner.registry.find(name)?.view())
+        let view = self.inner.registry.find(name)?.view();
+        let execs = self.inner.execs.of(&view.id);
+        Ok(if execs.is_empty() { view } else { Arc::new(ContainerView { execs, ..(*view).clone() }) })
     }
 
     /// Makes a container. Nothing of it is left behind if this fails.

@@ -78,6 +78,17 @@ pub enum ManifestKind {
     Unknown,
 }
 
+/// What an image's record keeps for the list, so that a thousand images need not be read from as many documents.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Recorded {
+    /// Nanoseconds since 1970.
+    created: i64,
+    labels: Option<BTreeMap<String, String>>,
+    /// Bytes of manifest, configuration and layers.
+    content: u64,
+    chains: Vec<Digest>,
+}
+
 /// How a name of a request led to an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FoundBy {
@@ -197,28 +208,57 @@ impl Images {
         let mut chains = Vec::new();
         for row in self.inner.store.images().list()? {
             let descriptor = descriptor_of(&row)?;
-            let image = self.image_of(&descriptor, "", None).ok();
-            let config = image.as_ref().map(|image| &image.config);
-            let manifests = self.manifest_summaries(&descriptor).unwrap_or_default();
+            let recorded = row.summary.as_deref().and_then(|text| serde_json::from_str::<Recorded>(text).ok());
+            let (told, size, manifests) = match recorded {
+                Some(told) if !options.manifests => {
+                    let size = told.content + self.inner.layers.bytes_of(&told.chains);
+                    (Some(told), size, Vec::new())
+                }
+                told => {
+                    let manifests = self.manifest_summaries(&descriptor).unwrap_or_default();
+                    let size = total_size(&descriptor, &manifests);
+                    (told.or_else(|| self.told_by_documents(&descriptor)), size, manifests)
+                }
+            };
+            let told = told.unwrap_or_default();
             let (names, digests) = names_of(&row);
-            chains.push(config.map(|config| config.chains.clone()).unwrap_or_default());
             list.push(ImageSummary {
-                id: row.digest.clone(),
+                id: row.digest,
+                descriptor,
                 names,
                 digests,
-                created: config.map_or(Timestamp::from_nanos(0), |config| created(config)),
-                labels: config.and_then(|config| config.document.config.labels.clone()),
-                size: total_size(&descriptor, &manifests),
+                created: Timestamp::from_nanos(told.created),
+                labels: told.labels,
+                size,
                 shared_size: None,
                 manifests: if options.manifests { manifests } else { Vec::new() },
-                descriptor,
             });
+            chains.push(told.chains);
         }
         if options.shared_size {
             self.add_shared_sizes(&mut list, &chains);
         }
         list.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         Ok(list)
+    }
+
+    /// What an image's record keeps for the list: of one manifest everything that can be known never changes. An index may get further platforms.
+    pub(crate) fn summary_of(&self, descriptor: &Descriptor) -> Option<String> {
+        let Ok(Target::Manifest(_)) = self.target(descriptor) else {
+            return None;
+        };
+        serde_json::to_string(&self.told_by_documents(descriptor)?).ok()
+    }
+
+    fn told_by_documents(&self, descriptor: &Descriptor) -> Option<Recorded> {
+        let image = self.image_of(descriptor, "", None).ok()?;
+        let blobs = std::iter::once(&image.manifest.config).chain(&image.manifest.layers);
+        Some(Recorded {
+            created: created(&image.config).nanos(),
+            labels: image.config.document.config.labels.clone(),
+            content: descriptor.size + blobs.map(|blob| blob.size).sum::<u64>(),
+            chains: image.config.chains.clone(),
+        })
     }
 
     fn add_shared_sizes(&self, list: &mut [ImageSummary], chains: &[Vec<Digest>]) {

@@ -205,6 +205,7 @@ impl Images {
             digest: descriptor.digest.clone(),
             descriptor: String::from_utf8(crate::hello::to_json(descriptor)).expect("JSON is UTF-8"),
             created: tagged,
+            summary: self.summary_of(descriptor),
             names: names.iter().map(|name| ImageNameRow { name: name.to_string(), tagged }).collect(),
         })?;
         Ok(moved)

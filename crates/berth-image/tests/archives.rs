@@ -38,7 +38,10 @@ fn layouts_keep_their_digests() {
     let other = Layout::new(Some("docker.io/library/app:1"), &[&layer(2)]);
     assert_eq!(
         fixture.load_says(&other.archive()),
-        format!("The image app:1 already exists, renaming the old one with ID {} to empty string\nLoaded image: app:1\n", layout.manifest)
+        format!(
+            "The image app:1 already exists, renaming the old one with ID {} to empty string\nLoaded image: app:1\n",
+            layout.manifest
+        )
     );
 }
 
@@ -47,7 +50,8 @@ fn old_archives_link_to_layers_they_hold_once() {
     let fixture = Fixture::new();
     let (one, config) = (layer(1), config(&[&layer(1), &layer(1)], ""));
     let mut writer = TarWriter::new(Vec::new());
-    let mut file = |name: &str, data: &[u8]| writer.append_bytes(&Member::new(name.as_bytes(), Kind::File), data).unwrap();
+    let mut file =
+        |name: &str, data: &[u8]| writer.append_bytes(&Member::new(name.as_bytes(), Kind::File), data).unwrap();
     file("config.json", &config);
     file("aa/layer.tar", &one);
     file("aa/VERSION", b"1.0");
@@ -95,7 +99,10 @@ fn archives_that_are_wrong_leave_nothing() {
         (gzip(&whole)[..400].to_vec(), "unexpected EOF: the archive ends inside its gzip data"),
         (changed(2, &|bytes| bytes[20] ^= 1), "content has digest sha256:"),
         (changed(index, &replace("\"size\":", "\"size\":1")), "but should have 1"),
-        (changed(index, &replace("image.manifest.v1", "image.index.v1")), "but was announced as application/vnd.oci.image.index.v1+json"),
+        (
+            changed(index, &replace("image.manifest.v1", "image.index.v1")),
+            "but was announced as application/vnd.oci.image.index.v1+json",
+        ),
         (changed(index, &|bytes| bytes.truncate(20)), "index.json of the archive: "),
         (without(layout.manifest.hex()), "is missing"),
         (without(&layout.files[2].0), "is missing"),
@@ -135,10 +142,14 @@ fn save_writes_what_the_recorded_engine_writes_and_load_reads_it() {
     assert_eq!(ids, [layout.manifest.clone()]);
     let members = members(&saved);
     let paths: Vec<&str> = members.iter().map(|(member, _)| std::str::from_utf8(&member.name).unwrap()).collect();
-    let mut blobs: Vec<&str> = layout.files.iter().map(|(name, _)| name.as_str()).filter(|name| name.starts_with("blobs")).collect();
+    let mut blobs: Vec<&str> =
+        layout.files.iter().map(|(name, _)| name.as_str()).filter(|name| name.starts_with("blobs")).collect();
     blobs.sort_unstable();
-    let expected: Vec<&str> =
-        ["blobs/", "blobs/sha256/"].into_iter().chain(blobs).chain(["index.json", "manifest.json", "oci-layout"]).collect();
+    let expected: Vec<&str> = ["blobs/", "blobs/sha256/"]
+        .into_iter()
+        .chain(blobs)
+        .chain(["index.json", "manifest.json", "oci-layout"])
+        .collect();
     assert_eq!(paths, expected);
     let modes: Vec<u32> = members.iter().map(|(member, _)| member.mode).collect();
     assert_eq!((modes[0], modes[2], modes[modes.len() - 3], modes[modes.len() - 1]), (0o755, 0o444, 0o644, 0o444));
@@ -146,9 +157,12 @@ fn save_writes_what_the_recorded_engine_writes_and_load_reads_it() {
         serde_json::from_slice(&members[paths.iter().position(|path| *path == name).unwrap()].1).unwrap()
     };
     let index = document("index.json");
-    assert_eq!(index["manifests"][0]["annotations"], serde_json::json!({
-        "io.containerd.image.name": "docker.io/library/g-im1:v1", "org.opencontainers.image.ref.name": "v1"
-    }));
+    assert_eq!(
+        index["manifests"][0]["annotations"],
+        serde_json::json!({
+            "io.containerd.image.name": "docker.io/library/g-im1:v1", "org.opencontainers.image.ref.name": "v1"
+        })
+    );
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
     assert_eq!(document("manifest.json")[0]["RepoTags"], serde_json::json!(["g-im1:v1", "g-im1:two"]));
     assert_eq!(document("manifest.json").as_array().unwrap().len(), 1);

@@ -100,6 +100,10 @@ impl Shim {
     fn hang_up(&mut self, number: u32) {
         self.connections.retain(|c| c.number != number);
         self.waiters.retain(|waiter| waiter.connection != number);
+        if self.task.is_none() && self.listener.is_none() && self.connections.is_empty() {
+            // The daemon died before it said what to launch: nobody can ever reach this shim.
+            self.leave();
+        }
     }
 
     fn connection(&mut self, number: u32) -> Option<&mut Connection> {

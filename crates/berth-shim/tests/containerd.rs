@@ -15,13 +15,22 @@ const STEPS: &[(&str, &str)] = &[
     ("ctr task metrics t3 | awk '/pids.current/ {print $2}'", "1\n"),
     ("ctr task pause t3; ctr task ls | awk '/t3/ {print $3}'; ctr task resume t3", "PAUSED\n"),
     ("stop_containerd; start_containerd; ctr task ls | awk '/t3/ {print $3}'", "RUNNING\n"),
-    ("script -qec \"ctr task exec -t --exec-id e2 t3 /bin/sh -c 'tty; exit 4'\" /dev/null < /dev/null | tr -d '\\r^@\\b\\0' | grep -o '/dev/pts/0'", "/dev/pts/0\n"),
+    (
+        "script -qec \"ctr task exec -t --exec-id e2 t3 /bin/sh -c 'tty; exit 4'\" /dev/null < /dev/null | grep -o '/dev/pts/0'",
+        "/dev/pts/0\n",
+    ),
     ("ctr task kill -s 9 t3; sleep 0.5; ctr task ls | awk '/t3/ {print $3}'", "STOPPED\n"),
     ("ctr task rm t3 2>&1 | grep -o 'code 137'; ctr container rm t3; ctr task ls | wc -l", "code 137\n1\n"),
-    ("ctr run -d $R $ROOT t4 /bin/sleep 100; kill -9 $(shim_of t4); sleep 1; ctr task ls | wc -l; ctr container rm t4", "1\n"),
+    (
+        "ctr run -d $R $ROOT t4 /bin/sleep 100; kill -9 $(shim_of t4); sleep 1; ctr task ls | wc -l; ctr container rm t4",
+        "1\n",
+    ),
     ("ctr run --rm $R $ROOT t5 /no/such 2>&1 | grep -o 'no such file or directory'", "no such file or directory\n"),
     ("ls /run/containerd/s | wc -l; ps | grep -c '[b]erth-shim'; pgrep -x sleep | wc -l", "0\n0\n0\n"),
-    ("awk '{print $4}' /run/events | sort -u", "/tasks/create\n/tasks/delete\n/tasks/exec-added\n/tasks/exec-started\n/tasks/exit\n/tasks/paused\n/tasks/resumed\n/tasks/start\n"),
+    (
+        "sort -u /run/events",
+        "/tasks/create\n/tasks/delete\n/tasks/exec-added\n/tasks/exec-started\n/tasks/exit\n/tasks/paused\n/tasks/resumed\n/tasks/start\n",
+    ),
 ];
 
 const PRELUDE: &str = r#"
@@ -50,7 +59,7 @@ start_containerd() {
   ctr_events & EVENTS=$!
   sleep 0.3
 }
-ctr_events() { exec /usr/bin/ctr events --  2> /dev/null | grep --line-buffered /tasks/ | sed -u 's/ default / default /' | awk '{print $1, $2 $3, $5, $6; fflush()}' >> /run/events; }
+ctr_events() { /usr/bin/ctr events 2> /dev/null | grep --line-buffered -o '/tasks/[a-z-]*' >> /run/events; }
 stop_containerd() { kill -9 $CONTAINERD; wait $CONTAINERD 2> /dev/null; sleep 0.3; }
 start_containerd
 "#;

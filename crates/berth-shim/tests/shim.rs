@@ -265,6 +265,15 @@ fn rotation_keeps_so_many_files_and_compresses_them() {
     });
 }
 
+#[test]
+fn a_shim_whose_daemon_dies_before_the_launch_leaves() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let stdin = std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs));
+    let mut shim = std::process::Command::new(rig::program()).arg("--launch").stdin(stdin).spawn().unwrap();
+    drop(ours);
+    assert!(shim.wait().unwrap().success());
+}
+
 /// Small changes to a request.
 trait With {
     fn with_stdin(self) -> Self;

@@ -147,7 +147,12 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`SnapshotError`]; the copy is then incomplete.
-    pub fn copy_up(&self, layers: &(impl AsRef<[PathBuf]> + ?Sized), path: &Path, target: &Path) -> Result<bool, SnapshotError> {
+    pub fn copy_up(
+        &self,
+        layers: &(impl AsRef<[PathBuf]> + ?Sized),
+        path: &Path,
+        target: &Path,
+    ) -> Result<bool, SnapshotError> {
         let failed = SnapshotError::io("copying the image's content to", target);
         let copied = (|| {
             if std::fs::read_dir(target)?.next().is_some() {

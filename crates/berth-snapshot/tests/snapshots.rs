@@ -72,7 +72,12 @@ fn the_kernel_mounts_what_is_prepared_also_a_second_time() {
                 .output()
                 .unwrap();
             let told = String::from_utf8_lossy(&output.stdout);
-            assert_eq!(told, format!("high1711\n{}", "x\n".repeat(round + 1)), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(
+                told,
+                format!("high1711\n{}", "x\n".repeat(round + 1)),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         assert!(snapshots.usage(&id(n)).unwrap() >= 8192);
     }
@@ -99,7 +104,8 @@ fn writable_layers_are_emptied_and_used_again() {
     std::fs::create_dir_all(upper.join("deep").join("d/".repeat(500))).unwrap();
     std::fs::write(upper.join("file"), "secret of another container").unwrap();
     std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o777)).unwrap();
-    std::fs::create_dir_all(dir.path().join("rw").join(id(1).as_str()).join("work/work/incompat/volatile/dirty")).unwrap();
+    std::fs::create_dir_all(dir.path().join("rw").join(id(1).as_str()).join("work/work/incompat/volatile/dirty"))
+        .unwrap();
     // A container with the privilege can make a file immutable.
     let fixed = Command::new("chattr").arg("+i").arg(upper.join("file")).status().is_ok_and(|status| status.success());
     snapshots.remove(&id(1));

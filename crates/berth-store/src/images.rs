@@ -16,7 +16,9 @@ CREATE TABLE images (
     digest      TEXT PRIMARY KEY,
     -- JSON: the OCI descriptor that led to it.
     descriptor  TEXT NOT NULL,
-    created     INTEGER NOT NULL
+    created     INTEGER NOT NULL,
+    -- JSON: what the list of images tells, so that it need not read documents; NULL where it must.
+    summary     TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE image_names (
     -- In full: docker.io/library/debian:latest.
@@ -52,6 +54,8 @@ pub struct ImageRow {
     pub descriptor: String,
     /// When it came here.
     pub created: i64,
+    /// JSON of the image crate: what the list of images tells, where it can be told once and for all.
+    pub summary: Option<String>,
     /// Its names, in order.
     pub names: Vec<ImageNameRow>,
 }
@@ -122,11 +126,11 @@ impl ImageRecords {
                 let name = ImageNameRow { name: row.get(1)?, tagged: row.get(2)? };
                 names.entry(row.get(0)?).or_default().push(name);
             }
-            let mut statement = connection.prepare_cached("SELECT digest, descriptor, created FROM images")?;
+            let mut statement = connection.prepare_cached("SELECT digest, descriptor, created, summary FROM images")?;
             let rows = statement.query_map([], |row| {
                 let digest: Digest = parsed(row, 0)?;
                 let names = names.remove(digest.as_str()).unwrap_or_default();
-                Ok(ImageRow { digest, descriptor: row.get(1)?, created: row.get(2)?, names })
+                Ok(ImageRow { digest, descriptor: row.get(1)?, created: row.get(2)?, summary: row.get(3)?, names })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -174,9 +178,9 @@ impl ImageRecords {
     pub fn put(&self, image: ImageRow) -> Result<(), StoreError> {
         self.database.write(move |tx| {
             tx.prepare_cached(
-                "INSERT INTO images (digest, descriptor, created) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                "INSERT INTO images (digest, descriptor, created, summary) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             )?
-            .execute(params![image.digest.as_str(), image.descriptor, image.created])?;
+            .execute(params![image.digest.as_str(), image.descriptor, image.created, image.summary])?;
             let mut name = tx.prepare_cached(
                 "INSERT INTO image_names (name, digest, tagged) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET digest = excluded.digest, tagged = excluded.tagged",
@@ -305,9 +309,10 @@ impl ImageRecords {
 }
 
 fn get(connection: &Connection, digest: &Digest) -> Result<Option<ImageRow>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT descriptor, created FROM images WHERE digest = ?1")?;
-    let found = statement.query_row([digest.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((descriptor, created)) = found else {
+    let mut statement =
+        connection.prepare_cached("SELECT descriptor, created, summary FROM images WHERE digest = ?1")?;
+    let found = statement.query_row([digest.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let Some((descriptor, created, summary)) = found else {
         return Ok(None);
     };
     let mut statement =
@@ -315,7 +320,7 @@ fn get(connection: &Connection, digest: &Digest) -> Result<Option<ImageRow>, Sto
     let names =
         statement.query_map([digest.as_str()], |row| Ok(ImageNameRow { name: row.get(0)?, tagged: row.get(1)? }))?;
     let names = names.collect::<Result<_, _>>()?;
-    Ok(Some(ImageRow { digest: digest.clone(), descriptor, created, names }))
+    Ok(Some(ImageRow { digest: digest.clone(), descriptor, created, summary, names }))
 }
 
 fn put_layer(tx: &Transaction<'_>, row: &LayerRow) -> Result<(), StoreError> {
@@ -369,7 +374,7 @@ mod tests {
 
     fn image(byte: u8, names: &[&str]) -> ImageRow {
         let names = names.iter().map(|name| ImageNameRow { name: (*name).to_owned(), tagged: 5 }).collect();
-        ImageRow { digest: digest(byte), descriptor: "{}".to_owned(), created: i64::from(byte), names }
+        ImageRow { digest: digest(byte), descriptor: "{}".to_owned(), created: i64::from(byte), summary: None, names }
     }
 
     #[test]

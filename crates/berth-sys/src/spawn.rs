@@ -215,7 +215,8 @@ mod tests {
 
     #[test]
     fn it_leads_its_own_session_with_fresh_signals() {
-        let (text, _) = shell(Program::Path(c"/bin/sh"), "cut -d' ' -f1,6 /proc/$$/stat; grep SigBlk /proc/self/status");
+        let (text, _) =
+            shell(Program::Path(c"/bin/sh"), "cut -d' ' -f1,6 /proc/$$/stat; grep SigBlk /proc/self/status");
         let mut words = text.split_whitespace();
         assert_eq!(words.next(), words.next());
         assert_eq!(words.last(), Some("0000000000000000"));

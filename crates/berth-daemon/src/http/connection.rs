@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use berth_model::ErrorKind;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION, SERVER};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -149,10 +150,10 @@ impl Router {
             };
             let elapsed = started.elapsed();
             let reply = reply.unwrap_or_else(|error| {
-                let status = error.status().as_u16();
-                match status {
-                    500.. => tracing::warn!(status, ?elapsed, %error, "failed"),
-                    _ => tracing::debug!(status, ?elapsed, %error, "refused"),
+                // A fault of the engine is the operator's business; a refusal is the client's.
+                match error.kind {
+                    ErrorKind::Internal => tracing::warn!(?elapsed, %error, "failed"),
+                    _ => tracing::debug!(?elapsed, %error, "refused"),
                 }
                 Reply::refusal(&error)
             });

@@ -100,8 +100,14 @@ pub enum Ended {
 
 /// Moves bytes both ways until the container's side ends, the client is gone, or it detaches.
 ///
-/// The end of the client's input is passed on and nothing more: output goes on to its end (B035).
-pub async fn relay<C>(client: RawStream, container: C, mut keys: Option<DetachScanner>) -> Ended
+/// The end of the client's input is passed on and nothing more: output goes on to its end (B035). The client's connection ends after `settled`:
+/// whoever sees it end may ask at once how the process ended.
+pub async fn relay<C>(
+    client: RawStream,
+    container: C,
+    mut keys: Option<DetachScanner>,
+    settled: impl Future<Output = ()>,
+) -> Ended
 where
     C: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -129,7 +135,9 @@ where
         std::future::pending::<()>().await;
     };
     let output = async {
-        drop(copy(&mut from_container, &mut to_client).await);
+        if copy(&mut from_container, &mut to_client).await.is_ok() {
+            settled.await;
+        }
     };
     let ended = tokio::select! {
         () = input => Ended::Detached,
@@ -222,7 +230,7 @@ mod tests {
     async fn output_goes_on_after_the_client_closed_its_input() {
         let (client, mut user) = tokio::io::duplex(64);
         let (container, mut process) = tokio::io::duplex(64);
-        let relayed = tokio::spawn(relay(Box::new(client), container, None));
+        let relayed = tokio::spawn(relay(Box::new(client), container, None, std::future::ready(())));
         user.write_all(b"in").await.expect("input");
         user.shutdown().await.expect("half close");
         let mut input = Vec::new();
@@ -241,7 +249,7 @@ mod tests {
         let (client, mut user) = tokio::io::duplex(64);
         let (container, mut process) = tokio::io::duplex(64);
         let keys = DetachScanner::new(berth_engine::attach::DetachKeys::default());
-        let relayed = tokio::spawn(relay(Box::new(client), container, Some(keys)));
+        let relayed = tokio::spawn(relay(Box::new(client), container, Some(keys), std::future::ready(())));
         user.write_all(b"ls\x10\x11").await.expect("keys");
         assert_eq!(relayed.await.expect("relay ends"), Ended::Detached);
         let mut output = Vec::new();

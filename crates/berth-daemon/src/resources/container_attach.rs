@@ -86,10 +86,10 @@ struct Attachment {
 
 impl Attachment {
     async fn run(self, mut client: RawStream) {
-        if let Some(replay) = self.attached.replay {
-            if send_replay(replay, &mut client).await.is_err() {
-                return;
-            }
+        if let Some(replay) = self.attached.replay
+            && send_replay(replay, &mut client).await.is_err()
+        {
+            return;
         }
         let Some(stream) = self.attached.stream else {
             // The client may be gone already.
@@ -97,7 +97,7 @@ impl Attachment {
             return;
         };
         let scanner = self.attached.terminal.then(|| DetachScanner::new(self.keys));
-        if hijack::relay(client, joined(stream), scanner).await == hijack::Ended::Detached {
+        if hijack::relay(client, joined(stream), scanner, std::future::ready(())).await == hijack::Ended::Detached {
             self.daemon.engine.detached(&self.view.id);
         }
     }

@@ -49,15 +49,20 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
     let wanted = |view: &Arc<ContainerView>| {
         (all || view.state.is_running() || view.state.word() == "restarting") && selection.wants(view)
     };
-    let chosen = call.daemon.engine.containers().into_iter().filter(wanted).take(limit.unwrap_or(usize::MAX));
+    let all_views = call.daemon.engine.containers().into_iter().filter(wanted);
+    let chosen: Vec<_> = all_views.take(limit.unwrap_or(usize::MAX)).collect();
+    let manifests = match call.version.before(48) {
+        true => vec![None; chosen.len()],
+        false => call.daemon.manifests.of(&call.daemon.engine, &chosen).await,
+    };
     let now = time::now();
     let mut entries = Vec::new();
-    for view in chosen {
+    for (view, manifest) in chosen.into_iter().zip(manifests) {
         let sizes = match call.query.flag("size") {
             true => Some(sizes(&call.daemon, &view).await?),
             false => None,
         };
-        entries.push(summary::container(&view, now, sizes));
+        entries.push(summary::container(&view, now, manifest, sizes));
     }
     Ok(gates::reply(&entries, call.version, 52, gates::container_summary))
 }

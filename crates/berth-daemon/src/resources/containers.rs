@@ -52,7 +52,8 @@ async fn inspect(call: Call) -> Result<Reply, ApiError> {
         true => Some(container_list::sizes(&call.daemon, &view).await?),
         false => None,
     };
-    let document = inspect::container(&view, &call.daemon.defaults(), sizes);
+    let manifest = call.daemon.manifests.of(&call.daemon.engine, std::slice::from_ref(&view)).await.pop().flatten();
+    let document = inspect::container(&view, &call.daemon.defaults(), manifest, sizes);
     Ok(gates::reply(&document, call.version, 52, gates::container_inspect))
 }
 

@@ -114,13 +114,11 @@ async fn add_containers(daemon: &Arc<Daemon>, wanted: &Wanted, usage: &mut DiskU
         let Ok(sizes) = container_list::sizes(daemon, &view).await else { continue };
         whole += sizes.written;
         if view.state.is_running() {
-            active += 1
+            active += 1;
         } else {
-            reclaimable += sizes.written
+            reclaimable += sizes.written;
         }
-        let mut entry = summary::container(&view, now, Some(sizes));
-        entry.image_manifest_descriptor = None;
-        list.push(entry);
+        list.push(summary::container(&view, now, None, Some(sizes)));
     }
     if wanted.groups {
         usage.container_usage = Some(ContainerUsage {

@@ -1,6 +1,5 @@
 //! The event stream: what was kept since a moment, then what happens until another.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use berth_engine::events::{Event, EventKind};
@@ -25,11 +24,11 @@ async fn events(call: Call) -> Result<Reply, ApiError> {
         }),
     };
     let (since, until) = (moment("since")?, moment("until")?);
-    if let (Some(from), Some(to)) = (since, until) {
-        if to < from {
-            let (from, to) = (call.query.text("since"), call.query.text("until"));
-            return Err(ApiError::invalid(format!("`since` time ({from}) cannot be after `until` time ({to})")));
-        }
+    if let (Some(from), Some(to)) = (since, until)
+        && to < from
+    {
+        let (from, to) = (call.query.text("since"), call.query.text("until"));
+        return Err(ApiError::invalid(format!("`since` time ({from}) cannot be after `until` time ({to})")));
     }
     let selection = Selection { filters: Filters::parse(call.query.text("filters"))?, since, until };
     let form = Form::negotiate(&call);
@@ -89,12 +88,10 @@ async fn send(subscription: berth_engine::events::Subscription, selection: &Sele
     }
 }
 
-fn wait_until(moment: Option<Timestamp>) -> impl Future<Output = ()> {
-    async move {
-        match moment {
-            None => std::future::pending().await,
-            Some(until) => tokio::time::sleep(until.since(time::now())).await,
-        }
+async fn wait_until(moment: Option<Timestamp>) {
+    match moment {
+        None => std::future::pending().await,
+        Some(until) => tokio::time::sleep(until.since(time::now())).await,
     }
 }
 

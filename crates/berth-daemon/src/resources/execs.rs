@@ -130,7 +130,7 @@ impl Attachment {
         };
         let keys = keys(&self.started.detach_keys).unwrap_or_default();
         let scanner = self.started.terminal.then(|| DetachScanner::new(keys));
-        if hijack::relay(client, joined(stream), scanner).await == Ended::Detached {
+        if hijack::relay(client, joined(stream), scanner, self.started.ended).await == Ended::Detached {
             self.daemon.engine.exec_detached(self.exec.id.as_str());
         }
     }

@@ -36,7 +36,11 @@ pub fn from_wire(wire: CreateRequest, named: &Named<'_>, facts: &HostFacts) -> R
     let name = name(named.name)?;
     let platform = platform(named.platform)?;
     let mut warnings = Vec::new();
-    let host_config = wire.host_config.unwrap_or_default();
+    let mut host_config = wire.host_config.unwrap_or_default();
+    if named.version.before(41) && host_config.cgroupns_mode.is_empty() {
+        // Clients from before cgroup namespaces expect to see the host's.
+        "host".clone_into(&mut host_config.cgroupns_mode);
+    }
     let host = host::from_wire(&wire.config, &host_config, facts, &mut warnings)?;
     let wanted = wire.networking_config.and_then(|config| config.endpoints_config).unwrap_or_default();
     let endpoints = endpoints::from_wire(&wanted)?;

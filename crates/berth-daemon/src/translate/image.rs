@@ -89,7 +89,8 @@ fn manifest(manifest: &berth_image::ManifestSummary) -> ManifestSummary {
     }
 }
 
-fn platform_to_wire(platform: &Platform) -> WirePlatform {
+/// Shows a platform.
+pub fn platform_to_wire(platform: &Platform) -> WirePlatform {
     WirePlatform {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),

@@ -1,6 +1,7 @@
 //! Container inspect: everything about one container.
 
 use berth_api::container::{ContainerInspect, ContainerState, RootFsStorage, SnapshotStorage, Storage};
+use berth_api::descriptor::Descriptor;
 use berth_api::endpoint::NetworkSettings;
 use berth_engine::ContainerView;
 use berth_engine::spec::NetworkMode;
@@ -23,7 +24,12 @@ pub struct Sizes {
 }
 
 /// Shows a container.
-pub fn container(view: &ContainerView, defaults: &Defaults<'_>, sizes: Option<Sizes>) -> ContainerInspect {
+pub fn container(
+    view: &ContainerView,
+    defaults: &Defaults<'_>,
+    manifest: Option<Descriptor>,
+    sizes: Option<Sizes>,
+) -> ContainerInspect {
     let spec = &view.spec;
     let mut command = spec.config.command_line().into_iter();
     let snapshot = SnapshotStorage { name: STORAGE_DRIVER.to_owned() };
@@ -55,7 +61,7 @@ pub fn container(view: &ContainerView, defaults: &Defaults<'_>, sizes: Option<Si
         mounts: view.mounts.iter().map(mounts::point).collect(),
         config: Some(process::to_wire(&spec.config, &spec.image, &hostname(view))),
         network_settings: Some(network(view)),
-        image_manifest_descriptor: None,
+        image_manifest_descriptor: manifest,
     }
 }
 

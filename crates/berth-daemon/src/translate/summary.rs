@@ -1,6 +1,7 @@
 //! The container list: one line about each container.
 
 use berth_api::container::{ContainerSummary, HostConfigSummary};
+use berth_api::descriptor::Descriptor;
 use berth_api::endpoint::NetworkSettingsSummary;
 use berth_engine::ContainerView;
 use berth_engine::health::HealthStatus;
@@ -11,7 +12,12 @@ use crate::translate::inspect::Sizes;
 use crate::translate::{endpoints, health, mounts, ports};
 
 /// Shows a container in the list.
-pub fn container(view: &ContainerView, now: Timestamp, sizes: Option<Sizes>) -> ContainerSummary {
+pub fn container(
+    view: &ContainerView,
+    now: Timestamp,
+    manifest: Option<Descriptor>,
+    sizes: Option<Sizes>,
+) -> ContainerSummary {
     let sizes = sizes.unwrap_or_default();
     let spec = &view.spec;
     ContainerSummary {
@@ -19,7 +25,7 @@ pub fn container(view: &ContainerView, now: Timestamp, sizes: Option<Sizes>) -> 
         names: vec![format!("/{}", view.name)],
         image: spec.image.clone(),
         image_id: spec.image_id.to_string(),
-        image_manifest_descriptor: None,
+        image_manifest_descriptor: manifest,
         command: command(&spec.config.command_line()),
         created: view.created.seconds(),
         ports: ports::summary(view),

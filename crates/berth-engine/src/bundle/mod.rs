@@ -9,12 +9,13 @@ mod process;
 
 use std::sync::Arc;
 
+use berth_model::ErrorKind;
 use berth_oci::runtime::{OCI_VERSION, Root, Spec};
 
 use crate::{
     EngineError, Inner,
     network::Attachment,
-    spec::{HostSettings, ProcessConfig},
+    spec::{HostSettings, NetworkMode, ProcessConfig},
     view::ContainerView,
 };
 
@@ -37,6 +38,25 @@ pub(crate) fn check(config: &ProcessConfig, host: &HostSettings) -> Result<(), E
             "the working directory '{}' is invalid, it needs to be an absolute path",
             config.working_dir
         )));
+    }
+    refuse_what_is_not_there(config, host)
+}
+
+/// Settings that would be accepted and then do nothing.
+fn refuse_what_is_not_there(config: &ProcessConfig, host: &HostSettings) -> Result<(), EngineError> {
+    let missing = |message: String| Err(EngineError::Refused { kind: ErrorKind::NotImplemented, message });
+    let shares_ports = matches!(host.network, NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_));
+    let published = host.port_bindings.keys().chain(config.exposed_ports.iter().filter(|_| host.publish_all_ports)).next();
+    if let Some(port) = published.filter(|_| !shares_ports) {
+        return missing(format!(
+            "cannot publish port {port}: published ports are not there yet: use the container's own address, or --network host"
+        ));
+    }
+    if let Some(link) = host.links.iter().flatten().next() {
+        return missing(format!("cannot link {link}: links are not there yet: use --add-host with the other's address"));
+    }
+    if let Some(option) = host.storage_opt.keys().next() {
+        return missing(format!("cannot use the storage option {option}: limits of a container's layer are not there yet"));
     }
     Ok(())
 }

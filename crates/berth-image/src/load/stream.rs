@@ -58,9 +58,9 @@ pub(super) fn syncing<T>(work: impl FnOnce(&SyncSender<Finished>) -> Result<T, I
         let done = work(&whole);
         drop(whole);
         let committed = syncing.join().expect("syncing does not panic");
-        let done = done?;
+        // If both failed, the work did because blobs it needed were gone.
         committed?;
-        Ok(done)
+        done
     })
 }
 
@@ -69,7 +69,8 @@ fn commit_all(whole: &Receiver<Finished>) -> Result<(), ContentError> {
     whole.iter().try_for_each(|blob| blob.commit().map(drop))
 }
 
-fn read_members(
+/// Reads the whole archive.
+pub(super) fn read(
     images: &Images,
     archive: impl Read + Send,
     whole: &SyncSender<Finished>,

@@ -101,7 +101,10 @@ pub fn docker_archive(tag: &str, layers: &[&[u8]]) -> Vec<u8> {
     let config = config(layers, "");
     let config_name = format!("{}.json", sha256(&config).hex());
     let names: Vec<String> = (0..layers.len()).map(|n| format!("layer{n}/layer.tar")).collect();
-    let manifest = format!(r#"[{{"Config":"{config_name}","RepoTags":["{tag}"],"Layers":{}}}]"#, serde_json::to_string(&names).unwrap());
+    let manifest = format!(
+        r#"[{{"Config":"{config_name}","RepoTags":["{tag}"],"Layers":{}}}]"#,
+        serde_json::to_string(&names).unwrap()
+    );
     let mut files: Vec<(&str, &[u8])> = vec![(&config_name, &config)];
     files.extend(names.iter().map(String::as_str).zip(layers.iter().copied()));
     files.push(("manifest.json", manifest.as_bytes()));
@@ -119,7 +122,8 @@ impl Layout {
         let config = config(layers, "");
         let mut files = vec![("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())];
         let mut add = |bytes: Vec<u8>, kind: &str| {
-            let descriptor = format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}}}"#, sha256(&bytes), bytes.len());
+            let descriptor =
+                format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}}}"#, sha256(&bytes), bytes.len());
             files.push((format!("blobs/sha256/{}", sha256(&bytes).hex()), bytes));
             descriptor
         };
@@ -132,9 +136,13 @@ impl Layout {
         );
         let digest = sha256(manifest.as_bytes());
         let descriptor = add(manifest.into_bytes(), "application/vnd.oci.image.manifest.v1+json");
-        let annotations = name.map(|name| format!(r#","annotations":{{"io.containerd.image.name":"{name}"}}"#)).unwrap_or_default();
+        let annotations =
+            name.map(|name| format!(r#","annotations":{{"io.containerd.image.name":"{name}"}}"#)).unwrap_or_default();
         let descriptor = format!("{}{annotations}}}", descriptor.strip_suffix('}').unwrap());
-        files.push(("index.json".to_owned(), format!(r#"{{"schemaVersion":2,"manifests":[{descriptor}]}}"#).into_bytes()));
+        files.push((
+            "index.json".to_owned(),
+            format!(r#"{{"schemaVersion":2,"manifests":[{descriptor}]}}"#).into_bytes(),
+        ));
         Self { files, manifest: digest }
     }
 

@@ -1,5 +1,7 @@
 //! `berth exec`.
 
+use std::time::Duration;
+
 use berth_api::ConsoleSize;
 use berth_api::exec::{ExecCreateRequest, ExecStartRequest};
 use berth_client::Client;
@@ -10,6 +12,9 @@ use super::options::{value, variables};
 use crate::stream::session::{End, Process};
 use crate::stream::terminal;
 use crate::{Arity, CliError, Command, Context, Entry, Place};
+
+/// How long at most the client waits between two questions for an exit code: an eighth of a second altogether.
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
 /// The command.
 pub static ENTRY: Entry = Entry::new::<Exec>(
@@ -96,8 +101,23 @@ impl Command for Exec {
         match end {
             End::Detached => Err(CliError::message("read escape sequence")),
             End::Signalled(code) => Err(CliError::exit(code)),
-            End::StreamOver => attached::exit_with(client.exec_inspect(&id)?.exit_code.unwrap_or_default()),
+            End::StreamOver => attached::exit_with(exit_code(client, &id)?),
         }
+    }
+}
+
+/// The exit code of a process whose stream is over. The stream may end a moment before the exit is known; a process that has closed its
+/// output and runs on is not waited for, and counts as well ended.
+fn exit_code(client: &Client, id: &str) -> Result<i64, CliError> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let process = client.exec_inspect(id)?;
+        match process.exit_code {
+            Some(code) => return Ok(code),
+            None if pause > LONGEST_PAUSE => return Ok(0),
+            None => std::thread::sleep(pause),
+        }
+        pause *= 2;
     }
 }
 

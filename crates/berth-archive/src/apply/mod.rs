@@ -1,15 +1,18 @@
 //! Turns the members of a layer tar into the layer's directory.
 
+mod attributes;
+mod whiteout;
+
 use std::{
     collections::HashMap,
-    ffi::{CStr, CString},
+    ffi::CStr,
     io::BufRead,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     rc::Rc,
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid},
+    fs::{AtFlags, FileType, Mode, OFlags, Timestamps},
     io::Errno,
 };
 
@@ -17,11 +20,12 @@ use crate::{
     copy::copy_file,
     error::ArchiveError,
     member::{Kind, Member},
-    name::{MemberName, push_part},
+    name::MemberName,
     reader::TarReader,
-    tree::{self, Tree, remove_all, timespec, tolerate},
+    tree::{Tree, remove_all},
     view::{LayerView, file_type, is_whiteout},
 };
+use attributes::{own_umask, times};
 
 /// What `.wh.` names mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,27 +177,6 @@ impl Applier {
         self.set_attributes(member, name, directory.as_fd())
     }
 
-    /// Owner, mode and attributes of an open directory now, its times at the end.
-    fn set_attributes(
-        &mut self,
-        member: &Member,
-        name: &MemberName,
-        directory: BorrowedFd<'_>,
-    ) -> Result<(), ArchiveError> {
-        let failed = |error: Errno| ArchiveError::write("setting attributes of", name.as_bytes(), error);
-        if let Some((uid, gid)) = self.owner(member)? {
-            rustix::fs::fchown(directory, Some(uid), Some(gid)).map_err(failed)?;
-        }
-        rustix::fs::fchmod(directory, Mode::from_raw_mode(member.mode)).map_err(failed)?;
-        self.xattrs_of_open(member, directory).map_err(failed)?;
-        if member.xattrs.iter().any(|(name, _)| name == b"system.posix_acl_default") {
-            // From now on an inherited list, not the umask, decides what a new file gets.
-            self.umask = 0o777;
-        }
-        self.directories.insert(name.as_bytes().to_vec(), times(member));
-        Ok(())
-    }
-
     fn file<R: BufRead>(
         &mut self,
         member: &Member,
@@ -326,75 +309,6 @@ impl Applier {
         self.attributes_by_name(member, path, parent, base)
     }
 
-    /// Attributes of what cannot be opened: links and devices. The name was made a moment ago, in a tree nobody else may enter.
-    fn attributes_by_name(
-        &mut self,
-        member: &Member,
-        path: &[u8],
-        parent: &OwnedFd,
-        base: &[u8],
-    ) -> Result<(), ArchiveError> {
-        let failed = |error: Errno| ArchiveError::write("setting attributes of", path, error);
-        if let Some((uid, gid)) = self.owner(member)? {
-            rustix::fs::chownat(parent, base, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        }
-        for (name, value) in wanted_xattrs(member) {
-            let mut by_descriptor = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-            by_descriptor.extend_from_slice(base);
-            let done = rustix::fs::lsetxattr(by_descriptor, &name, value, rustix::fs::XattrFlags::empty());
-            tolerate(name.as_bytes(), done).map_err(failed)?;
-        }
-        rustix::fs::utimensat(parent, base, &times(member), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
-    }
-
-    fn whiteout(&mut self, member: &Member, parent: &[u8], hidden: &[u8]) -> Result<(), ArchiveError> {
-        if hidden == b".wh..opq" {
-            return self.opaque(parent);
-        }
-        if hidden.starts_with(b".wh.") {
-            // Other bookkeeping of the union file system that this form comes from.
-            return Ok(());
-        }
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(ArchiveError::refused(&member.name, "it is a whiteout of nothing"));
-        }
-        let directory = self.tree.directory(parent)?;
-        self.hide(&directory, hidden).map_err(|error| {
-            let mut path = parent.to_vec();
-            push_part(&mut path, hidden);
-            ArchiveError::write("hiding", &path, error)
-        })
-    }
-
-    /// Hides a name of lower layers. A name that this layer has itself hides them already, a directory once it is opaque.
-    fn hide(&mut self, directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
-        match rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Err(Errno::EXIST) => {}
-            done => {
-                self.usage.inodes += 1;
-                return done;
-            }
-        }
-        if matches!(self.occupant(directory, name)?, Occupant::Directory) {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            self.tree.make_opaque(rustix::fs::openat(directory, name, flags, Mode::empty())?.as_fd())?;
-        }
-        Ok(())
-    }
-
-    fn opaque(&mut self, path: &[u8]) -> Result<(), ArchiveError> {
-        let failed = |error: std::io::Error| ArchiveError::write("making opaque", path, error);
-        let directory = self.tree.directory(path)?;
-        if !path.is_empty() {
-            return self.tree.make_opaque(directory.as_fd()).map_err(|e| failed(e.into()));
-        }
-        // Overlay always merges the roots: here each name below has to be hidden by itself.
-        for name in self.tree.lower().read_directory(b"").map_err(failed)?.into_keys() {
-            self.hide(&directory, &name).map_err(|e| failed(e.into()))?;
-        }
-        Ok(())
-    }
-
     fn occupant(&self, parent: &OwnedFd, base: &[u8]) -> rustix::io::Result<Occupant> {
         let stat = rustix::fs::statat(parent, base, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(match file_type(&stat) {
@@ -408,28 +322,6 @@ impl Applier {
     fn clear(&mut self, parent: &OwnedFd, base: &[u8]) -> rustix::io::Result<()> {
         self.tree.forget();
         remove_all(parent.as_fd(), base)
-    }
-
-    /// The owner to set, if any is to be set.
-    fn owner(&self, member: &Member) -> Result<Option<(Uid, Gid)>, ArchiveError> {
-        if !self.options.owners {
-            return Ok(None);
-        }
-        let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
-        match (id(member.uid), id(member.gid)) {
-            (Some(uid), Some(gid)) => Ok(Some((Uid::from_raw(uid), Gid::from_raw(gid)))),
-            _ => Err(ArchiveError::refused(
-                &member.name,
-                format!("its owner {}:{} is no user of Linux", member.uid, member.gid),
-            )),
-        }
-    }
-
-    fn xattrs_of_open(&self, member: &Member, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        for (name, value) in wanted_xattrs(member) {
-            tree::set_xattr(file, &name, value)?;
-        }
-        Ok(())
     }
 
     fn count(&mut self, bytes: u64) {
@@ -493,22 +385,4 @@ fn write_data<R: BufRead>(
 fn missing_target(member: &Member) -> ArchiveError {
     let target = String::from_utf8_lossy(&member.link).into_owned();
     ArchiveError::refused(&member.name, format!("it is a hard link to {target:?}, which does not exist"))
-}
-
-fn times(member: &Member) -> Timestamps {
-    let modification = timespec(member.mtime);
-    Timestamps { last_access: member.atime.map_or(modification, timespec), last_modification: modification }
-}
-
-/// The attributes to set. Overlay's own are left out: they are for the engine to set, not for an image.
-fn wanted_xattrs(member: &Member) -> impl Iterator<Item = (CString, &[u8])> {
-    let usable = member.xattrs.iter().filter(|(name, _)| !tree::is_overlay_attribute(name));
-    usable.filter_map(|(name, value)| Some((CString::new(name.as_slice()).ok()?, value.as_slice())))
-}
-
-/// The umask of this process, which other threads rely on and nobody may touch. Unknown, every bit counts as masked.
-fn own_umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
 }
