@@ -26,11 +26,11 @@ pub fn inner() -> Option<Disk> {
     }
 }
 
-/// Runs this program again, with its data on a disk of this kind.
-pub fn run_on(disk: Disk) -> Result<ExitStatus> {
+/// Runs this program again, with its data on a disk of this kind, before everything else that runs if asked.
+pub fn run_on(disk: Disk, first: bool) -> Result<ExitStatus> {
     let program = std::env::current_exe().context("finding this program")?;
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "slave"]);
+    let mut command = Command::new("nice");
+    command.args(["-n", if first { "-20" } else { "0" }, "unshare", "--mount", "--propagation", "slave"]);
     match disk {
         Disk::Here => command.env(MARK, "here").arg(&program),
         Disk::Ext4 => {
@@ -41,7 +41,10 @@ pub fn run_on(disk: Disk) -> Result<ExitStatus> {
             command.env(MARK, "ext4").env("TMPDIR", "/mnt").args(["sh", "-c", script]).arg(&image).arg(&program)
         }
     };
-    command.args(std::env::args_os().skip(1)).status().context("starting unshare, from Debian's util-linux")
+    command
+        .args(std::env::args_os().skip(1))
+        .status()
+        .context("starting nice and unshare, from Debian's coreutils and util-linux")
 }
 
 fn image() -> Result<tempfile::NamedTempFile> {

@@ -14,6 +14,7 @@ use berth_testkit::Sandbox;
 use crate::{
     account::Account,
     hand::{Batch, Hand, Outcome},
+    statistics::Summary,
 };
 
 /// How long a daemon has to answer at first.
@@ -265,6 +266,12 @@ impl Engine {
         let before = self.account.cpu()?;
         let outcome = self.hand.run(batch)?;
         Ok((outcome, self.account.cpu_settled()? - before))
+    }
+
+    /// How long this machine takes to start and end the smallest program, however fast it is just now.
+    pub fn reference(&mut self) -> Result<Option<Summary>> {
+        let jobs = vec![words(&["/bin/busybox", "true"]); 50];
+        Ok(Summary::of(&self.hand.run(Batch { jobs, width: 1, ..Batch::default() })?.jobs))
     }
 
     /// Ends it and removes what it left.

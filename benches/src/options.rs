@@ -28,6 +28,7 @@ Options:
   --berth FILE      the program to measure [default: beside this one, else the debug build]
   --disk KIND       where the engines' data goes: here (the temporary directory), ext4 (a journaled one on a loop
                     device), both [default: here]
+  --first           run at the highest priority (nice -20), for a machine that cannot be made quiet
   --write           also write docs/benchmarks.md, its data and its plots; groups not measured now are kept
   --render          only write them again from the data there is
 ";
@@ -72,6 +73,8 @@ pub struct Options {
     pub without: Vec<Kind>,
     /// The program to measure, when it is named.
     pub berth: Option<PathBuf>,
+    /// Whether to run before everything else that the machine does.
+    pub first: bool,
     /// Whether to write the page in `docs/`.
     pub write: bool,
     /// Whether to write the page only, from the data of earlier runs.
@@ -87,6 +90,7 @@ impl Options {
             disks: vec![Disk::Here],
             without: Vec::new(),
             berth: None,
+            first: false,
             write: false,
             render: false,
         };
@@ -97,6 +101,7 @@ impl Options {
                 "-h" | "--help" => return Ok(Wish::Help),
                 "--quick" => options.effort = Effort::Quick,
                 "--full" => options.effort = Effort::Full,
+                "--first" => options.first = true,
                 "--write" => options.write = true,
                 "--render" => options.render = true,
                 "--berth" => options.berth = Some(PathBuf::from(value()?)),

@@ -25,7 +25,7 @@ pub fn run(options: &Options) -> Result<()> {
         return measure(options);
     }
     for &disk in &options.disks {
-        let status = disk::run_on(disk)?;
+        let status = disk::run_on(disk, options.first)?;
         ensure!(status.success(), "the run on {disk:?} failed");
     }
     Ok(())

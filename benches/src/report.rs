@@ -49,6 +49,10 @@ pub fn section(report: &Report, with_plot: bool) -> String {
         machine.processor, machine.memory, machine.kernel, machine.system
     );
     let _ = writeln!(text, "- load averages: {} before, {} after; {}", report.load[0], report.load[1], report.others);
+    if let Some(reference) = &report.reference {
+        let _ =
+            writeln!(text, "- to compare: starting and ending `busybox true` took {}", three(Measure::Wall, reference));
+    }
     let _ = writeln!(text, "- data on {}; counted by {}", report.disk, report.method);
     for (engine, version) in &report.versions {
         let _ = writeln!(text, "- {engine}: {version}");

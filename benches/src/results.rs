@@ -88,6 +88,8 @@ pub struct Report {
     pub versions: BTreeMap<String, String>,
     /// How processor time and memory were counted.
     pub method: String,
+    /// How long this machine took to start and end `busybox true`, in milliseconds: a measure of its speed at that time.
+    pub reference: Option<Summary>,
     /// Load averages before and after.
     pub load: [String; 2],
     /// What else ran.
@@ -157,6 +159,7 @@ pub mod tests {
             },
             versions: BTreeMap::from([("docker".to_owned(), "1".to_owned())]),
             method: "cgroup".to_owned(),
+            reference: Summary::of(&[0.5]),
             load: ["0".to_owned(), "1".to_owned()],
             others: "nothing".to_owned(),
             notes: Vec::new(),

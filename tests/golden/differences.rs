@@ -18,6 +18,8 @@ struct Rule {
     /// Where, recorded and ours: patterns in which `*` stands for anything.
     patterns: [String; 3],
     used: BTreeSet<u64>,
+    /// It is a rule of all areas.
+    everywhere: bool,
 }
 
 impl Differences {
@@ -35,20 +37,24 @@ impl Differences {
     }
 
     /// Keeps what is not listed.
-    pub(crate) fn judge(&mut self, document: u64, shows: &str, found: BTreeSet<Difference>) {
+    /// Says whether the document is equal but for what every document is different in.
+    pub(crate) fn judge(&mut self, document: u64, shows: &str, found: BTreeSet<Difference>) -> bool {
+        let mut equal = true;
         for difference in found {
             let Difference { place, recorded, ours } = &difference;
+            equal &= self.rules.iter().any(|rule| rule.everywhere && rule.is_of([place, recorded, ours]));
             if !self.is_expected(document, [place, recorded, ours]) {
                 self.unlisted.push(format!("{} {document}\t{place}\t{recorded}\t{ours}\t({shows})", self.area));
             }
         }
+        equal
     }
 
     fn is_expected(&mut self, document: u64, difference: [&str; 3]) -> bool {
         let mut expected = false;
         for rule in &mut self.rules {
             let names_it = rule.documents.as_ref().is_none_or(|documents| documents.contains(&document));
-            if names_it && rule.patterns.iter().zip(difference).all(|(pattern, text)| is_like(pattern, text)) {
+            if names_it && rule.is_of(difference) {
                 rule.used.insert(document);
                 expected = true;
             }
@@ -77,11 +83,19 @@ impl Rule {
             documents: (numbers != "*").then(|| parse_numbers(numbers)),
             patterns: [place, recorded, ours].map(str::to_owned),
             used: BTreeSet::new(),
+            everywhere: of == "*",
         })
     }
 
-    /// What of this rule was not needed.
+    fn is_of(&self, difference: [&str; 3]) -> bool {
+        self.patterns.iter().zip(difference).all(|(pattern, text)| is_like(pattern, text))
+    }
+
+    /// What of this rule was not needed. A rule of all areas may be idle in one of them.
     fn idle(&self) -> Option<String> {
+        if self.everywhere {
+            return None;
+        }
         let unused = match &self.documents {
             Some(documents) => documents.difference(&self.used).collect::<Vec<_>>(),
             None if self.used.is_empty() => Vec::new(),

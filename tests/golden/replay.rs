@@ -29,6 +29,8 @@ pub(crate) struct Replay {
     kept: HashMap<String, Vec<u8>>,
     /// What the next request sends instead of its recorded body.
     next_body: Option<Vec<u8>>,
+    /// What the next request leaves out.
+    without: Option<String>,
     scratch: PathBuf,
 }
 
@@ -63,7 +65,7 @@ impl Replay {
         let script = std::fs::read_to_string(golden().join(format!("setup/{area}.txt"))).unwrap_or_default();
         let (names, script) = (Names::new(places), Script::parse(&script));
         let (replacements, renewed, kept) = Default::default();
-        let mut replay = Self { berth, names, script, replacements, renewed, kept, next_body: None, scratch };
+        let mut replay = Self { berth, names, script, replacements, renewed, kept, next_body: None, without: None, scratch };
         let changes = ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CMD [\"sh\"]"].map(str::to_owned);
         replay.import("busybox:latest", &busybox_tar(), &changes);
         replay.perform(replay.script.before(0));
@@ -178,6 +180,14 @@ impl Replay {
             }
             (Value::Null, Value::String(text), _) => (self.fill(text).into_bytes(), None),
             (Value::Null, _, members) => (tar_of(members), None),
+            (body, ..) if self.without.is_some() => {
+                let mut body = body.clone();
+                let pointer = self.without.take().expect("just seen");
+                let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+                let parent = body.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object");
+                parent.remove(key).expect("it was there");
+                (self.fill(&body.to_string()).into_bytes(), Some("application/json"))
+            }
             (body, ..) => (self.fill(&body.to_string()).into_bytes(), Some("application/json")),
         }
     }
@@ -196,6 +206,11 @@ impl Replay {
     fn perform_one(&mut self, step: Step) {
         match step {
             Step::Create { name, config } => self.create(&name, &config),
+            Step::Exec { id, container, config } => {
+                let (status, answer) = self.berth.api("POST", &format!("/containers/{container}/exec"), Some(&config));
+                assert_eq!(status, 201, "exec in {container}: {answer}");
+                self.names.bind(&id, answer["Id"].as_str().expect("an id"));
+            }
             Step::Start(name) => self.must("POST", &format!("/containers/{name}/start"), None),
             Step::Api { method, path, body } => self.must(&method, &path, body.as_ref()),
             Step::Try { method, path, body } => {
@@ -221,6 +236,7 @@ impl Replay {
                 let by = self.names.fill(&by);
                 self.replacements.push((text, by));
             }
+            Step::Without(pointer) => self.without = Some(pointer),
             Step::Renew(name) => self.renewed.push(name),
             Step::Import { name, changes } => self.import(&name, &tar_of(&json!([{"name": name, "type": "file", "size": 1}])), &changes),
             Step::Keep { name, path } => {
@@ -298,7 +314,7 @@ fn tar_of(members: &Value) -> Vec<u8> {
         header.set_mode(if member["type"] == "dir" { 0o755 } else { 0o644 });
         header.set_entry_type(if member["type"] == "dir" { tar::EntryType::Directory } else { tar::EntryType::Regular });
         // Written by hand: some of the names are not allowed.
-        let name = member["name"].as_str().expect("a name").as_bytes();
+        let Some(name) = member["name"].as_str().map(str::as_bytes) else { continue };
         header.as_mut_bytes()[..name.len()].copy_from_slice(name);
         header.set_cksum();
         tar.append(&header, &b"x".repeat(usize::try_from(size).expect("small"))[..]).expect("memory");

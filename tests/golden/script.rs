@@ -14,6 +14,8 @@ use super::differences::parse_numbers;
 pub(crate) enum Step {
     /// `create NAME JSON`: of `busybox:latest`, unless the JSON says otherwise.
     Create { name: String, config: Value },
+    /// `exec ID CONTAINER JSON`: creates an exec and gives its id a name.
+    Exec { id: String, container: String, config: Value },
     /// `start NAME`
     Start(String),
     /// `api METHOD PATH [JSON]`: must not fail.
@@ -33,6 +35,8 @@ pub(crate) enum Step {
     /// `replace TEXT time`: in requests from now on, this text is the time it is now; `replace TEXT text OTHER`: another text.
     ReplaceByTime(String),
     Replace { text: String, by: String },
+    /// `without POINTER`: the document's request is sent without this part of its body.
+    Without(String),
     /// `renew NAME`: a container of this name is removed whenever another one is to be created.
     Renew(String),
     /// `import NAME CHANGE...`: makes an image of one small file.
@@ -87,6 +91,11 @@ impl Step {
         let owned = str::to_owned;
         match word {
             "create" => Self::Create { name: owned(first), config: container(more) },
+            "exec" => {
+                let (container, config) = more.split_once(' ').expect("a container and a document");
+                let config = serde_json::from_str(config).unwrap_or_else(|error| panic!("{line}: {error}"));
+                Self::Exec { id: owned(first), container: owned(container), config }
+            }
             "start" => Self::Start(owned(rest)),
             "api" | "try" => {
                 let (path, body) = more.split_once(' ').unwrap_or((more, ""));
@@ -104,6 +113,7 @@ impl Step {
                 Some((_, by)) => Self::Replace { text: owned(first), by: owned(by) },
                 None => Self::ReplaceByTime(owned(first)),
             },
+            "without" => Self::Without(owned(rest)),
             "renew" => Self::Renew(owned(rest)),
             "import" => Self::Import { name: owned(first), changes: more.split('|').map(|change| owned(change.trim())).collect() },
             "keep" => Self::Keep { name: owned(first), path: owned(more) },

@@ -90,6 +90,10 @@ impl Group {
         if self != Self::Runtime {
             field.load_image()?;
         }
+        if setting.options.first {
+            field.note("everything measured ran at nice -20, before whatever else there was".to_owned());
+        }
+        let reference = field.engines[0].reference()?;
         let measure = match self {
             Self::Run => run::measure,
             Self::Steps => steps::measure,
@@ -110,6 +114,7 @@ impl Group {
             seconds: started.elapsed().as_secs_f64(),
             machine: Machine::here(),
             versions: field.versions,
+            reference,
             method,
             load: [before, machine::load()],
             notes: field.notes,

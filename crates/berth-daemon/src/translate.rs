@@ -3,6 +3,7 @@
 //! What is refused here is wrong in itself; what depends on other objects is refused by the engine. Plain functions, no I/O.
 
 pub mod address;
+pub mod binds;
 pub mod create;
 pub mod endpoints;
 pub mod event;

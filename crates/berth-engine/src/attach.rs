@@ -88,7 +88,14 @@ pub(crate) async fn attach(
             let (stream, until) = live(handle, streams, request.logs).await?;
             (Some(stream), until)
         }
-        (true, false) => (Some(early(handle, streams).await?), None),
+        (true, false) => match early(handle, streams).await? {
+            Some(stream) => (Some(stream), None),
+            // It was started in between.
+            None => {
+                let (stream, until) = live(handle, streams, request.logs).await?;
+                (Some(stream), until)
+            }
+        },
     };
     let replay = if request.logs && view.paths.log.is_some() {
         let query = LogQuery { stdout: request.stdout, stderr: request.stderr, ..LogQuery::default() };
@@ -109,13 +116,15 @@ async fn live(handle: &Handle, streams: StreamSet, until_now: bool) -> Result<(S
 }
 
 /// The container is to be started by somebody: the shim gets the other end of a pair with the first byte.
-async fn early(handle: &Handle, streams: StreamSet) -> Result<StreamEnd, EngineError> {
+async fn early(handle: &Handle, streams: StreamSet) -> Result<Option<StreamEnd>, EngineError> {
     let broken = |error| EngineError::internal(format!("cannot make a socket pair for attach: {error}"));
     let (ours, theirs) = StdUnixStream::pair().map_err(broken)?;
     ours.set_nonblocking(true).map_err(broken)?;
     let attach = EarlyAttach { streams, socket: OwnedFd::from(theirs) };
-    handle.run(move |container| Box::pin(container.attach_early(attach))).await?;
-    Ok(StreamEnd { read_ahead: Vec::new(), socket: UnixStream::from_std(ours).map_err(broken)? })
+    if !handle.run(move |container| Box::pin(container.attach_early(attach))).await? {
+        return Ok(None);
+    }
+    Ok(Some(StreamEnd { read_ahead: Vec::new(), socket: UnixStream::from_std(ours).map_err(broken)? }))
 }
 
 /// A sequence of keys by which a client leaves (B039).

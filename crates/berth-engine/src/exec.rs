@@ -140,11 +140,16 @@ impl Execs {
         self.lock().retain(|_, entry| entry.view.container != *container);
     }
 
-    /// Ids of a container's execs.
+    /// Forgets the execs of a container whose run is over that never ran: nothing can start them any more.
+    pub(crate) fn forget_unstarted(&self, container: &ContainerId) {
+        self.lock().retain(|_, entry| entry.view.container != *container || entry.view.state != ExecState::Created);
+    }
+
+    /// Ids of a container's execs that have not ended.
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<ExecId> {
         let table = self.lock();
         let mut ids: Vec<ExecId> =
-            table.values().filter(|entry| entry.view.container == *container).map(|entry| entry.view.id.clone()).collect();
+            table.values().filter(|entry| entry.view.container == *container && entry.ended.is_none()).map(|entry| entry.view.id.clone()).collect();
         ids.sort();
         ids
     }
@@ -175,6 +180,9 @@ pub(crate) fn create(engine: &Inner, handle: &Handle, request: ExecCreate) -> Re
     must_run(&view)?;
     if request.command.is_empty() {
         return Err(EngineError::invalid("No exec command specified"));
+    }
+    if !request.user.is_empty() {
+        bundle::check_user(engine, &view, &request.user)?;
     }
     let id = clock::new_id();
     let action = format!("exec_create: {}", request.command.join(" "));

@@ -142,7 +142,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotModified`] if it runs; [`EngineError::Start`] if its program cannot be executed.
     pub async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.handle(id)?.run(|container| Box::pin(container.start())).await
+        self.handle(id)?.run(|container| Box::pin(container.start_for_somebody())).await
     }
 
     /// Stops a container: `signal` (its own stop signal by default), a wait of `grace` seconds (its own by default, -1 is for ever), SIGKILL.

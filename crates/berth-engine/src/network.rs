@@ -126,7 +126,11 @@ impl Attachment {
 fn joined(engine: &Inner, other: &str) -> Result<Attachment, EngineError> {
     let view = engine.registry.find(other)?.view();
     let pid = view.state.pid().ok_or_else(|| {
-        EngineError::conflict(format!("cannot join network namespace of a non running container: {}", view.id))
+        EngineError::conflict(format!(
+            "cannot join network namespace of a non running container: container {} is {}",
+            view.name,
+            view.state.word()
+        ))
     })?;
     Ok(Attachment::Joined(PathBuf::from(format!("/proc/{pid}/ns/net"))))
 }

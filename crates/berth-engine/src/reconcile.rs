@@ -61,7 +61,7 @@ fn make_directories(config: &EngineConfig) -> Result<(), EngineError> {
         private(&config.root.join(name), mode)?;
     }
     private(&config.run, 0o700)?;
-    for name in ["s", "shims", "seccomp", "bin"] {
+    for name in ["s", "shims", "bundles", "seccomp", "bin"] {
         private(&config.run.join(name), 0o700)?;
     }
     Ok(())
@@ -105,6 +105,7 @@ fn sweep(engine: &Inner, known: &HashSet<String>, live: &[ContainerId]) {
     let config = &engine.config;
     let directories = [
         (config.root.join("containers"), known.clone()),
+        (config.run.join("bundles"), known.clone()),
         (config.run.join("shims"), live.iter().map(ToString::to_string).collect()),
         (config.run.join("s"), live.iter().map(|id| id.as_str()[..20].to_owned()).collect()),
     ];
@@ -249,7 +250,7 @@ pub(crate) fn records(engine: &Inner) -> Result<Vec<(Recorded, Durability)>, Eng
 /// The view of a recorded container.
 pub(crate) fn view_of(engine: &Inner, record: Recorded) -> ContainerView {
     let final_code = record.state.last_run().map_or(0, |run| run.code);
-    let paths = paths_of(&engine.config.root, &record.id, &record.spec);
+    let paths = paths_of(&engine.config, &record.id, &record.spec);
     ContainerView {
         paths,
         id: record.id,

@@ -48,8 +48,10 @@ pub struct ContainerView {
 /// Files of a container on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerPaths {
-    /// The directory of everything below; also the OCI bundle.
+    /// What lasts: the log.
     pub directory: PathBuf,
+    /// What is written at each start: the OCI bundle and the files below.
+    pub bundle: PathBuf,
     /// The log file, where its driver has one.
     pub log: Option<PathBuf>,
     /// /etc/hostname.

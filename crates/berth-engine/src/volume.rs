@@ -201,12 +201,29 @@ fn check_driver(wanted: &NewVolume, name: Option<&VolumeName>) -> Result<String,
             ),
         });
     }
-    if let Some(option) = wanted.options.keys().next() {
-        return Err(EngineError::invalid(format!(
-            "create {name}: option {option:?}: mounting another file system as a volume is not there yet"
-        )));
+    match refused_option(&wanted.options) {
+        None => Ok(LOCAL.to_owned()),
+        Some(reason) => Err(EngineError::invalid(format!("create {name}: {reason}"))),
     }
-    Ok(LOCAL.to_owned())
+}
+
+/// Why a volume with these options cannot be made.
+fn refused_option(options: &BTreeMap<String, String>) -> Option<String> {
+    let known = ["type", "o", "device", "size"];
+    if let Some(option) = options.keys().find(|option| !known.contains(&option.as_str())) {
+        return Some(format!("invalid option: {option:?}"));
+    }
+    if options.contains_key("size") {
+        return Some("quota size requested but no quota support".to_owned());
+    }
+    let given = |option: &str| options.get(option).is_some_and(|value| !value.is_empty());
+    for option in ["device", "type"] {
+        if !options.is_empty() && !given(option) {
+            return Some(format!("missing required option: {option:?}"));
+        }
+    }
+    let option = options.keys().next()?;
+    Some(format!("option {option:?}: mounting another file system as a volume is not there yet"))
 }
 
 fn to_row(volume: &Volume) -> VolumeRow {

@@ -69,8 +69,9 @@ impl Snapshots {
         if volatile {
             allow_another_mount(&work)?;
         }
-        let lower: Vec<String> = layers.iter().rev().map(|layer| escaped(layer)).collect();
-        let lower = if lower.is_empty() { escaped(&self.path("empty")) } else { lower.join(":") };
+        let skeleton = self.path("skeleton");
+        let lower: Vec<String> = layers.iter().rev().chain([&skeleton]).map(|layer| escaped(layer)).collect();
+        let lower = lower.join(":");
         let mut options = vec![
             format!("lowerdir={lower}"),
             format!("upperdir={}", directory.join("upper").display()),

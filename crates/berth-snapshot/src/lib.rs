@@ -16,6 +16,7 @@
 mod container;
 mod error;
 mod layer;
+mod skeleton;
 mod trash;
 mod usage;
 
@@ -49,9 +50,10 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError`] if they cannot be made.
     pub fn open(root: &Path) -> Result<Self, SnapshotError> {
-        for name in ["", "layers", "unpack", "rw", "pool", "trash", "empty"] {
+        for name in ["", "layers", "unpack", "rw", "pool", "trash", "skeleton"] {
             make_directory(&root.join(name))?;
         }
+        skeleton::make(&root.join("skeleton"))?;
         let snapshots = Self { inner: Arc::new(Inner { root: root.to_owned(), trash: Trash::open(root)? }) };
         for entry in names(&root.join("unpack"))? {
             snapshots.inner.trash.take(&root.join("unpack").join(entry));

@@ -90,7 +90,7 @@ fn an_image_without_layers_can_be_mounted_too() {
     let snapshots = Snapshots::open(dir.path()).unwrap();
     snapshots.prepare(&id(1), &Vec::<PathBuf>::new(), false).unwrap();
     let options = snapshots.mounts(&id(1), false).unwrap()[0].options.clone();
-    assert_eq!(options[0], format!("lowerdir={}/empty", dir.path().display()));
+    assert_eq!(options[0], format!("lowerdir={}/skeleton", dir.path().display()));
 }
 
 #[test]

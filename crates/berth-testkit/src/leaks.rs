@@ -28,6 +28,7 @@ pub(crate) fn with_the_daemon(sandbox: &Sandbox) -> Vec<String> {
     for (directory, what) in [
         (sandbox.root().join("containers"), "container directory"),
         (sandbox.root().join("snapshots/rw"), "writable layer"),
+        (sandbox.run().join("bundles"), "bundle"),
         (sandbox.run().join("shims"), "shim directory"),
         (sandbox.run().join("s"), "shim socket"),
     ] {

@@ -10,7 +10,7 @@ use berth_engine::spec::{EndpointRequest, NetworkMode};
 use berth_engine::view::EndpointView;
 
 use crate::http::error::ApiError;
-use crate::translate::address;
+use crate::translate::{address, inspect};
 
 /// Understands a network mode and refuses what cannot go with it.
 pub fn mode(config: &ContainerConfig, host: &HostConfig) -> Result<NetworkMode, ApiError> {
@@ -115,7 +115,12 @@ pub fn of_container(view: &ContainerView) -> BTreeMap<String, EndpointSettings> 
         endpoints.insert(network.clone(), settings(Some(request), None));
     }
     for endpoint in &view.networks {
-        endpoints.insert(endpoint.network.clone(), settings(spec.endpoints.get(&endpoint.network), Some(endpoint)));
+        let mut shown = settings(spec.endpoints.get(&endpoint.network), Some(endpoint));
+        if !inspect::was_started(view) {
+            // Which network a name means is decided by the first start.
+            shown.network_id.clear();
+        }
+        endpoints.insert(endpoint.network.clone(), shown);
     }
     if endpoints.is_empty() {
         endpoints.insert(main_network(&spec.host.network), EndpointSettings::default());

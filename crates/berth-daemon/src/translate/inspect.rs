@@ -58,14 +58,15 @@ pub fn container(
         storage: Some(Storage { root_fs: Some(RootFsStorage { snapshot: Some(snapshot) }) }),
         size_rw: sizes.map(|sizes| sizes.written),
         size_root_fs: sizes.map(|sizes| sizes.whole),
-        mounts: view.mounts.iter().map(mounts::point).collect(),
+        mounts: mounts::of_container(view),
         config: Some(process::to_wire(&spec.config, &spec.image, &hostname(view))),
         network_settings: Some(network(view)),
         image_manifest_descriptor: manifest,
     }
 }
 
-fn was_started(view: &ContainerView) -> bool {
+/// Whether the container was ever started, or tried to be.
+pub fn was_started(view: &ContainerView) -> bool {
     view.state.is_running() || view.state.last_run().is_some() || view.exits > 0
 }
 

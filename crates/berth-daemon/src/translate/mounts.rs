@@ -1,16 +1,18 @@
-//! Mounts: the short form of binds, the long form, tmpfs, and what a container has.
+//! Mounts: the long form, tmpfs, and what a container has. The short form is in `binds`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::mount::{self as wire, Mount, MountPoint};
+use berth_engine::ContainerView;
 use berth_engine::spec::{BindOptions, MountKind, MountRequest, Propagation, TmpfsOptions, VolumeOptions};
 use berth_engine::view::{MountPoint as View, MountPointKind};
 use berth_model::{ErrorKind, VolumeName};
 
 use crate::http::error::ApiError;
+use crate::translate::binds;
 
 /// The mode that inspect shows for a volume that was given without one.
-const VOLUME_MODE: &str = "z";
+pub(super) const VOLUME_MODE: &str = "z";
 
 /// Every mount of a request in order, and how many of them come from binds.
 pub struct Mounts {
@@ -22,7 +24,7 @@ pub struct Mounts {
 
 /// Checks and understands every mount of a request.
 pub fn from_wire(binds: &[String], mounts: &[Mount], tmpfs: &BTreeMap<String, String>) -> Result<Mounts, ApiError> {
-    let mut requests = binds.iter().map(|text| bind(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut requests = binds.iter().map(|text| binds::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let from_binds = requests.len();
     for mount in mounts {
         requests.push(long_form(mount)?);
@@ -40,12 +42,13 @@ pub fn from_wire(binds: &[String], mounts: &[Mount], tmpfs: &BTreeMap<String, St
     }
 }
 
-fn refused(kind: &str, reason: &str) -> ApiError {
+/// A refusal that names the kind of mount.
+pub(super) fn refused(kind: &str, reason: &str) -> ApiError {
     ApiError::invalid(format!("invalid mount config for type {kind:?}: {reason}"))
 }
 
 /// An absolute target, cleaned.
-fn check_target(target: &str) -> Result<String, String> {
+pub(super) fn check_target(target: &str) -> Result<String, String> {
     if target.is_empty() {
         return Err("field Target must not be empty".to_owned());
     }
@@ -56,7 +59,8 @@ fn check_target(target: &str) -> Result<String, String> {
     Ok(clean)
 }
 
-fn clean_absolute(path: &str) -> Result<String, String> {
+/// An absolute path without dots and double slashes.
+pub(super) fn clean_absolute(path: &str) -> Result<String, String> {
     if !path.starts_with('/') {
         return Err(format!("invalid mount path: '{path}' mount path must be absolute"));
     }
@@ -71,100 +75,13 @@ fn clean_absolute(path: &str) -> Result<String, String> {
     Ok(format!("/{}", parts.join("/")))
 }
 
-/// One bind in the short form: `target`, `source:target` or `source:target:mode`.
-fn bind(text: &str) -> Result<MountRequest, ApiError> {
-    let malformed = || ApiError::invalid(format!("invalid volume specification: '{text}'"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, mode) = match parts[..] {
-        [target] if !target.is_empty() => ("", target, ""),
-        // `/data:rw` is a target with a mode, which no anonymous volume can have.
-        [_, second] if Mode::parse(second, Source::Path).is_some() => return Err(malformed()),
-        [source, target] if !source.is_empty() => (source, target, ""),
-        [source, target, mode] if !source.is_empty() => (source, target, mode),
-        _ => return Err(malformed()),
-    };
-    let from = if source.starts_with('/') { Source::Path } else { Source::Volume };
-    let kind = if from == Source::Path { "bind" } else { "volume" };
-    let target = check_target(target)
-        .map_err(|reason| refused(kind, &reason).context(format!("invalid volume specification: '{text}'")))?;
-    let understood = Mode::parse(mode, from).ok_or_else(|| ApiError::invalid(format!("invalid mode: {mode}")))?;
-    let kind = match from {
-        Source::Path => MountKind::Bind {
-            source: clean_absolute(source).map_err(|reason| refused(kind, &reason))?,
-            options: BindOptions { propagation: understood.propagation, create_source: true, ..BindOptions::default() },
-        },
-        Source::Volume => MountKind::Volume {
-            name: volume_name(source)?,
-            options: VolumeOptions { no_copy: understood.no_copy, ..VolumeOptions::default() },
-        },
-    };
-    let shown = if from == Source::Volume && mode.is_empty() { VOLUME_MODE } else { mode };
-    Ok(MountRequest {
-        target,
-        kind,
-        read_only: understood.read_only,
-        mode: shown.to_owned(),
-        consistency: understood.consistency,
-    })
-}
-
-fn volume_name(text: &str) -> Result<Option<String>, ApiError> {
+/// A volume name, checked; empty asks for an anonymous volume.
+pub(super) fn volume_name(text: &str) -> Result<Option<String>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
     let name: VolumeName = text.parse().map_err(|error| ApiError::invalid(format!("create {text}: {error}")))?;
     Ok(Some(name.to_string()))
-}
-
-/// Where a bind in the short form comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Path,
-    Volume,
-}
-
-/// The mode of a bind in the short form.
-#[derive(Default)]
-struct Mode {
-    read_only: bool,
-    no_copy: bool,
-    propagation: Option<Propagation>,
-    consistency: String,
-}
-
-impl Mode {
-    /// Reads a comma-separated mode; `None` if a word is unknown, comes twice, or does not fit the source.
-    fn parse(text: &str, source: Source) -> Option<Mode> {
-        let mut mode = Mode::default();
-        let mut seen = BTreeSet::new();
-        for word in text.split(',').filter(|_| !text.is_empty()) {
-            let class = match word {
-                "ro" => {
-                    mode.read_only = true;
-                    "access"
-                }
-                "rw" => "access",
-                "z" | "Z" => "label",
-                "nocopy" if source == Source::Volume => {
-                    mode.no_copy = true;
-                    "copy"
-                }
-                "consistent" | "cached" | "delegated" | "default" => {
-                    word.clone_into(&mut mode.consistency);
-                    "consistency"
-                }
-                other => {
-                    let propagation = Propagation::from_word(other).filter(|_| source == Source::Path)?;
-                    mode.propagation = Some(propagation);
-                    "propagation"
-                }
-            };
-            if !seen.insert(class) {
-                return None;
-            }
-        }
-        Some(mode)
-    }
 }
 
 /// One mount in the long form.
@@ -350,8 +267,14 @@ pub fn to_wire(request: &MountRequest) -> Mount {
     mount
 }
 
-/// Shows a mount that a container has (B107).
-pub fn point(view: &View) -> MountPoint {
+/// Shows the mounts that a container has (B107).
+pub fn of_container(view: &ContainerView) -> Vec<MountPoint> {
+    // What `--tmpfs` gave stands in `HostConfig.Tmpfs` only.
+    let points = view.mounts.iter().filter(|point| !view.spec.host.tmpfs.contains_key(&point.destination));
+    points.map(point).collect()
+}
+
+fn point(view: &View) -> MountPoint {
     MountPoint {
         kind: view.kind.word().to_owned(),
         name: view.name.clone().unwrap_or_default(),
@@ -370,57 +293,6 @@ pub fn point(view: &View) -> MountPoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn refused_bind(text: &str) -> String {
-        bind(text).expect_err(text).message
-    }
-
-    #[test]
-    fn binds_are_refused_in_known_words() {
-        let name = "includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. \
-                    If you intended to pass a host directory, use absolute path";
-        let target = "invalid mount config for type \"bind\"";
-        for (text, expected) in [
-            ("", "invalid volume specification: ''".to_owned()),
-            ("/data:rw", "invalid volume specification: '/data:rw'".to_owned()),
-            ("/a:/b:ro:x", "invalid volume specification: '/a:/b:ro:x'".to_owned()),
-            ("/tmp:/c:bogus", "invalid mode: bogus".to_owned()),
-            ("/tmp:/c:ro,rw", "invalid mode: ro,rw".to_owned()),
-            ("/tmp:/c:nocopy", "invalid mode: nocopy".to_owned()),
-            ("v1:/c:rshared", "invalid mode: rshared".to_owned()),
-            ("a/b:/c", format!("create a/b: \"a/b\" {name}")),
-            (
-                "/a:c",
-                format!(
-                    "invalid volume specification: '/a:c': {target}: invalid mount path: 'c' mount path must be absolute"
-                ),
-            ),
-            (
-                "/tmp:/",
-                format!(
-                    "invalid volume specification: '/tmp:/': {target}: invalid specification: destination can't be '/'"
-                ),
-            ),
-        ] {
-            assert_eq!(refused_bind(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn binds_are_understood() {
-        let request = bind("/host//dir/:/in/../to:ro,rslave,z").expect("valid");
-        assert_eq!((request.target.as_str(), request.read_only), ("/to", true));
-        let MountKind::Bind { source, options } = request.kind else { panic!("a bind") };
-        assert_eq!(source, "/host/dir");
-        assert_eq!(options.propagation, Some(Propagation::Rslave));
-        assert!(options.create_source);
-        let volume = bind("g-vol2:/v2:nocopy").expect("valid");
-        assert_eq!(volume.mode, "nocopy");
-        assert!(
-            matches!(volume.kind, MountKind::Volume { name: Some(name), options } if name == "g-vol2" && options.no_copy)
-        );
-        assert!(matches!(bind("/anon").expect("valid").kind, MountKind::Volume { name: None, .. }));
-    }
 
     #[test]
     fn the_long_form_is_refused_in_known_words() {

@@ -40,7 +40,7 @@ pub fn container(
         },
         health: Some(health::summary(view.health.as_ref())),
         network_settings: Some(NetworkSettingsSummary { networks: endpoints::of_container(view) }),
-        mounts: view.mounts.iter().map(mounts::point).collect(),
+        mounts: mounts::of_container(view),
     }
 }
 

@@ -62,7 +62,7 @@ fn add_mapped(access: &mut Access, devices: &Devices) -> Result<(), EngineError>
     Ok(())
 }
 
-/// A device, or every device in a directory.
+/// A device, or every device in a directory. Links are followed only to the place that was named: one in a directory can lead back to it.
 fn nodes_beneath(host: &Path, inside: &Path) -> Result<Vec<Device>, String> {
     let metadata = fs::metadata(host).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
@@ -73,9 +73,12 @@ fn nodes_beneath(host: &Path, inside: &Path) -> Result<Vec<Device>, String> {
         return Ok(vec![node]);
     }
     let entries = fs::read_dir(host).map_err(|error| error.to_string())?;
-    let beneath =
-        entries.flatten().filter_map(|entry| nodes_beneath(&entry.path(), &inside.join(entry.file_name())).ok());
-    Ok(beneath.flatten().collect())
+    let beneath = entries
+        .flatten()
+        .filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_symlink()))
+        .filter_map(|entry| nodes_beneath(&entry.path(), &inside.join(entry.file_name())).ok());
+    let found: Vec<Device> = beneath.flatten().collect();
+    if found.is_empty() { Err("not a device node".to_owned()) } else { Ok(found) }
 }
 
 /// Every device of the host, but those a container has of its own.

@@ -105,13 +105,25 @@ fn one(
         NamespaceMode::Host => Ok(None),
         NamespaceMode::Container(name) => {
             let other = engine.registry.find(name)?.view();
-            let pid = other.state.pid().ok_or_else(|| {
-                EngineError::conflict(format!("cannot join {word} namespace of a non running container: {}", other.id))
-            })?;
+            let refusal = |reason: &str| {
+                format!("failed to join {} namespace: container {}{reason}", word.to_uppercase(), other.id)
+            };
+            let not_running = || EngineError::conflict(refusal(" is not running"));
+            let pid = other.state.pid().ok_or_else(not_running)?;
+            if kind == NamespaceType::Ipc && !is_shared(&other.spec.host.isolation.ipc_mode) {
+                return Err(EngineError::invalid(refusal(
+                    ": non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                )));
+            }
             Ok(Some(Namespace { kind, path: Some(PathBuf::from(format!("/proc/{pid}/ns/{word}"))) }))
         }
         _ => Ok(Some(Namespace { kind, path: None })),
     }
+}
+
+/// Whether others may join the IPC namespace of a container with this mode.
+fn is_shared(mode: &NamespaceMode) -> bool {
+    matches!(mode, NamespaceMode::Shareable | NamespaceMode::Host | NamespaceMode::Container(_))
 }
 
 fn hidden_paths(host: &HostSettings) -> (Vec<PathBuf>, Vec<PathBuf>) {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(crate) use linux::limits_document;
-pub(crate) use process::exec_process;
+pub(crate) use process::{check_user, exec_process};
 
 /// Checks what can be checked before there is a container.
 pub(crate) fn check(config: &ProcessConfig, host: &HostSettings) -> Result<(), EngineError> {
@@ -63,9 +63,10 @@ fn refuse_what_is_not_there(config: &ProcessConfig, host: &HostSettings) -> Resu
 
 /// Writes the bundle of a container that is about to start.
 pub(crate) fn write(engine: &Arc<Inner>, view: &ContainerView, network: &Attachment) -> Result<(), EngineError> {
+    std::fs::create_dir_all(&view.paths.bundle).map_err(EngineError::io("making", &view.paths.bundle))?;
     etc::write(engine, view, network)?;
     let spec = build(engine, view, network)?;
-    let path = view.paths.directory.join("config.json");
+    let path = view.paths.bundle.join("config.json");
     let text = serde_json::to_vec(&spec).expect("a specification is JSON");
     std::fs::write(&path, text).map_err(EngineError::io("writing", path))
 }

@@ -74,6 +74,11 @@ pub(super) fn wants_init(engine: &Inner, view: &ContainerView) -> bool {
         && host.init.unwrap_or(engine.config.init)
 }
 
+/// Whether the container knows a user.
+pub(crate) fn check_user(engine: &Inner, view: &ContainerView, wanted: &str) -> Result<(), EngineError> {
+    find_user(engine, view, wanted, &[]).map(drop)
+}
+
 fn find_user(engine: &Inner, view: &ContainerView, wanted: &str, groups: &[String]) -> Result<User, EngineError> {
     let read = |path: &str| -> Result<String, EngineError> {
         let failed = |error| EngineError::io("reading in the container", path)(error);

@@ -45,7 +45,7 @@ impl Container {
         }
         if matches!(view.state, State::Restarting { .. }) {
             return Err(EngineError::conflict(format!(
-                "container {} is restarting, wait until the container is running",
+                "Container {} is restarting, wait until the container is running",
                 view.id
             )));
         }
@@ -60,10 +60,7 @@ impl Container {
     pub(crate) async fn unpause(&mut self) -> Result<(), EngineError> {
         let view = self.view();
         if !matches!(view.state, State::Paused { .. }) {
-            return Err(match view.state {
-                State::Running { .. } => EngineError::conflict(format!("container {} is not paused", view.id)),
-                _ => EngineError::NotRunning(view.id.to_string()),
-            });
+            return Err(EngineError::conflict(format!("Container {} is not paused", view.id)));
         }
         self.running_shim()?.resume().await?;
         self.transition(Event::Resumed)?;
@@ -97,10 +94,13 @@ impl Container {
         Ok(())
     }
 
-    /// Keeps a client's socket for the start that is to come.
-    pub(crate) async fn attach_early(&mut self, attach: EarlyAttach) -> Result<(), EngineError> {
+    /// Keeps a client's socket for the start that is to come; `false` if that has come already.
+    pub(crate) async fn attach_early(&mut self, attach: EarlyAttach) -> Result<bool, EngineError> {
+        if self.view().state.is_running() {
+            return Ok(false);
+        }
         self.early.push(attach);
-        Ok(())
+        Ok(true)
     }
 
     /// The shim of a container that runs.

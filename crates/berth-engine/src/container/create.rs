@@ -1,6 +1,6 @@
 //! Making a container: the image's defaults merged in, the name held, the record written, the layer prepared.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use berth_image::Image;
 use berth_model::{ContainerId, ContainerName, lifecycle::State};
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Handle, Registry, merge, mounts, record, registry::NameReservation};
 use crate::{
-    EngineError, Inner, blocking, bundle, clock, limits, names,
+    EngineConfig, EngineError, Inner, blocking, bundle, clock, limits, names,
     spec::{ContainerSpec, CreateContainer, NetworkMode},
     view::{ContainerPaths, ContainerView, EndpointView},
 };
@@ -114,7 +114,7 @@ async fn prepare(
 ) -> Result<ContainerView, EngineError> {
     let (engine, id) = (Arc::clone(engine), id.clone());
     blocking(move || {
-        let paths = paths_of(&engine.config.root, &id, &spec);
+        let paths = paths_of(&engine.config, &id, &spec);
         std::fs::create_dir_all(&paths.directory).map_err(EngineError::io("making", &paths.directory))?;
         let layers = engine.images.rootfs(&image)?;
         let volatile = spec.host.auto_remove;
@@ -156,15 +156,17 @@ pub(crate) fn wanted_networks(engine: &Inner, spec: &ContainerSpec) -> Vec<Endpo
 }
 
 /// Where a container's files are.
-pub(crate) fn paths_of(root: &Path, id: &ContainerId, spec: &ContainerSpec) -> ContainerPaths {
-    let directory = root.join("containers").join(id.as_str());
+pub(crate) fn paths_of(config: &EngineConfig, id: &ContainerId, spec: &ContainerSpec) -> ContainerPaths {
+    let directory = config.root.join("containers").join(id.as_str());
+    let bundle = config.run.join("bundles").join(id.as_str());
     let has_file = spec.host.log.driver == "json-file";
     ContainerPaths {
         log: has_file.then(|| directory.join(format!("{id}-json.log"))),
-        hostname: directory.join("hostname"),
-        hosts: directory.join("hosts"),
-        resolv_conf: directory.join("resolv.conf"),
+        hostname: bundle.join("hostname"),
+        hosts: bundle.join("hosts"),
+        resolv_conf: bundle.join("resolv.conf"),
         directory,
+        bundle,
     }
 }
 

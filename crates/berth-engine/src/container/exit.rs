@@ -37,6 +37,7 @@ impl Container {
         next.exits += 1;
         next.final_code = exit.code;
         self.stop_health_checks();
+        self.engine.execs.forget_unstarted(&before.id);
         let network = self.network.take();
         next.networks.iter_mut().for_each(crate::network::forget_endpoint);
         if !before.spec.host.auto_remove {

@@ -44,6 +44,8 @@ impl Container {
     async fn kill_and_await_end(&mut self) -> Result<(), EngineError> {
         let shim = self.running_shim()?;
         self.leaving = true;
+        // Its policy must not start it again.
+        self.publish_view(|view| view.stopped_by_hand = true);
         let was_paused = matches!(self.view().state, State::Paused { .. });
         shim.kill(Signal::KILL, false).await?;
         if was_paused {
@@ -118,7 +120,7 @@ impl Container {
     fn take_apart(&mut self, view: &ContainerView) {
         let clearing = self.clearing.take();
         let shim = self.shim.take();
-        let (engine, id, directory) = (Arc::clone(&self.engine), view.id.clone(), view.paths.directory.clone());
+        let (engine, id, paths) = (Arc::clone(&self.engine), view.id.clone(), view.paths.clone());
         tokio::spawn(async move {
             if let Some(clearing) = clearing {
                 let _ = clearing.await;
@@ -128,7 +130,8 @@ impl Container {
             }
             let removed = blocking(move || {
                 engine.snapshots.remove(&id);
-                remove_directory(&directory)
+                remove_directory(&paths.bundle)?;
+                remove_directory(&paths.directory)
             });
             if let Err(error) = removed.await {
                 tracing::warn!(%error, "files of a removed container stay until the next start");

@@ -21,6 +21,14 @@ use crate::{
 };
 
 impl Container {
+    /// Starts the container for somebody who asks. One that waits for its next start is as good as started (B055).
+    pub(crate) async fn start_for_somebody(&mut self) -> Result<(), EngineError> {
+        match self.view().state {
+            State::Restarting { .. } => Err(EngineError::NotModified),
+            _ => self.start().await,
+        }
+    }
+
     /// Starts the main process of a container that does not run.
     pub(crate) async fn start(&mut self) -> Result<(), EngineError> {
         let view = self.view();
@@ -152,7 +160,7 @@ fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared,
     let [height, width] = spec.host.console_size;
     let request = LaunchRequest {
         id: view.id.to_string(),
-        bundle: text(&view.paths.directory),
+        bundle: text(&view.paths.bundle),
         runtime_dir: text(&shims.join(view.id.as_str())),
         socket_path: text(&Shim::socket_path(&engine.config.run, &view.id)),
         rootfs: rootfs.into_iter().map(to_proto).collect(),

@@ -28,14 +28,18 @@ impl Container {
         let spec = Arc::make_mut(&mut next.spec);
         if let Some(policy) = update.restart {
             if spec.host.auto_remove && policy != RestartPolicy::No {
-                return Err(EngineError::invalid(
+                return Err(refused(
+                    &view.id,
                     "Restart policy cannot be updated because AutoRemove is enabled for the container",
                 ));
             }
             spec.host.restart = policy;
         }
         let mut changes = update.resources;
-        let warnings = check_memory(&spec.host.resources, &mut changes)?;
+        if let Some(reason) = conflict(&spec.host.resources, &changes) {
+            return Err(refused(&view.id, reason));
+        }
+        let warnings = settle(&mut changes)?;
         merge(&mut spec.host.resources, changes);
         if view.state.is_running() {
             self.running_shim()?.update(bundle::limits_document(&next.spec.host)?).await?;
@@ -47,16 +51,41 @@ impl Container {
     }
 }
 
-fn check_memory(old: &Resources, changes: &mut Resources) -> Result<Vec<String>, EngineError> {
-    let swap = if changes.memory_swap == 0 { old.memory_swap } else { changes.memory_swap };
-    if changes.memory > 0 && changes.memory_swap == 0 && swap > 0 && changes.memory > swap {
-        return Err(EngineError::conflict(
+fn refused(id: &berth_model::ContainerId, reason: &str) -> EngineError {
+    EngineError::conflict(format!("Cannot update container {id}: {reason}"))
+}
+
+/// Why changes do not go with the limits there are.
+fn conflict(old: &Resources, changes: &Resources) -> Option<&'static str> {
+    let alone = changes.memory > 0 && changes.memory_swap == 0;
+    if alone && old.memory_swap > 0 && changes.memory > old.memory_swap {
+        return Some(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
-        ));
+        );
     }
     if changes.memory_swap > 0 && changes.memory == 0 && old.memory > 0 && changes.memory_swap < old.memory {
-        return Err(EngineError::conflict("Minimum memoryswap limit should be larger than memory limit, see usage"));
+        return Some("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
+    // A share of CPUs and a quota exclude each other.
+    let share = changes.nano_cpus > 0;
+    match old.nano_cpus > 0 {
+        true if changes.cpu_period > 0 => {
+            Some("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set")
+        }
+        true if changes.cpu_quota > 0 => {
+            Some("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set")
+        }
+        false if share && old.cpu_period > 0 => {
+            Some("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set")
+        }
+        false if share && old.cpu_quota > 0 => {
+            Some("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set")
+        }
+        _ => None,
+    }
+}
+
+fn settle(changes: &mut Resources) -> Result<Vec<String>, EngineError> {
     let mut settled = changes.clone();
     let warnings = limits::settle(&mut settled)?;
     changes.blkio_weight = settled.blkio_weight;
@@ -79,13 +108,6 @@ fn merge(old: &mut Resources, new: Resources) {
     number(&mut old.kernel_memory_tcp, new.kernel_memory_tcp);
     number(&mut old.oom_kill_disable, new.oom_kill_disable);
     number(&mut old.cpu_shares, new.cpu_shares);
-    if new.nano_cpus != 0 {
-        // A share of CPUs and a quota exclude each other.
-        (old.cpu_period, old.cpu_quota) = (0, 0);
-    }
-    if new.cpu_period != 0 || new.cpu_quota != 0 {
-        old.nano_cpus = 0;
-    }
     number(&mut old.nano_cpus, new.nano_cpus);
     number(&mut old.cpu_period, new.cpu_period);
     number(&mut old.cpu_quota, new.cpu_quota);
@@ -110,19 +132,28 @@ mod tests {
     #[test]
     fn memory_above_the_swap_limit_needs_both() {
         let old = Resources { memory: 100, memory_swap: 200, ..Resources::default() };
-        let refused = |changes: Resources| check_memory(&old, &mut changes.clone()).expect_err("refused").to_string();
+        let refused = |changes: Resources| conflict(&old, &changes).expect("refused");
         assert!(
             refused(Resources { memory: 300, ..Resources::default() })
                 .contains("update the memoryswap at the same time")
         );
         assert!(refused(Resources { memory_swap: 50, ..Resources::default() }).contains("larger than memory limit"));
-        assert!(check_memory(&old, &mut Resources { memory: 300, memory_swap: -1, ..Resources::default() }).is_ok());
+        assert_eq!(conflict(&old, &Resources { memory: 300, memory_swap: -1, ..Resources::default() }), None);
+    }
+
+    #[test]
+    fn a_share_of_cpus_and_a_quota_exclude_each_other() {
+        let share = Resources { nano_cpus: 5, ..Resources::default() };
+        let quota = Resources { cpu_quota: 5, ..Resources::default() };
+        assert!(conflict(&share, &quota).is_some_and(|reason| reason.contains("CPU Quota cannot be updated")));
+        assert!(conflict(&quota, &share).is_some_and(|reason| reason.contains("Nano CPUs cannot be updated")));
+        assert_eq!(conflict(&share, &share), None);
     }
 
     #[test]
     fn what_is_not_given_stays() {
         let mut old = Resources { memory: 100, cpu_quota: 5, cpu_period: 10, ..Resources::default() };
-        merge(&mut old, Resources { nano_cpus: 7, pids_limit: Some(9), ..Resources::default() });
-        assert_eq!((old.memory, old.cpu_quota, old.nano_cpus, old.pids_limit), (100, 0, 7, Some(9)));
+        merge(&mut old, Resources { cpu_quota: 7, pids_limit: Some(9), ..Resources::default() });
+        assert_eq!((old.memory, old.cpu_quota, old.cpu_period, old.pids_limit), (100, 7, 10, Some(9)));
     }
 }
