@@ -172,7 +172,10 @@ pub fn serve(words: &[String]) -> ExitCode {
         let answer = serde_json::from_str(&line).map_err(Into::into).and_then(|request| act(request, &directory));
         let answer = answer.unwrap_or_else(|error: anyhow::Error| Answer::Failed(format!("{error:#}")));
         let Ok(answer) = serde_json::to_string(&answer) else { break };
-        println!("{answer}");
+        // Nobody may listen any more; then the other thread has work to do that a panic would cut short.
+        if writeln!(std::io::stdout(), "{answer}").is_err() {
+            break;
+        }
     }
     // The other thread is about to end us.
     std::thread::sleep(Duration::from_secs(60));

@@ -27,7 +27,7 @@ const STYLE: &str = "\
 /// The plot of one group. Every case has a scale of its own.
 pub fn svg(report: &Report) -> String {
     let mut body = String::new();
-    let mut y = 46.0;
+    let mut y = 58.0;
     for case in report.cases() {
         let rows: Vec<&Row> = report.rows.iter().filter(|row| row.case == case && !row.figures.is_empty()).collect();
         if !rows.is_empty() {
@@ -40,11 +40,10 @@ pub fn svg(report: &Report) -> String {
         <title>{title}</title>\n<style>{STYLE}</style>\n\
         <rect class=\"paper\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
         <text class=\"case\" x=\"16\" y=\"24\" style=\"font-size:14px\">{}</text>\n\
-        <text class=\"small\" x=\"{}\" y=\"24\" text-anchor=\"end\">{}</text>\n{body}</svg>\n",
+        <text class=\"small\" x=\"16\" y=\"42\">{}</text>\n{body}</svg>\n",
         WIDTH - 1.0,
         y - 1.0,
         escape(&title),
-        WIDTH - 16.0,
         escape(&format!("full: wall clock or memory, pale: CPU, whiskers: p10 to p90; {}", report.disk)),
         title = escape(&title),
     )

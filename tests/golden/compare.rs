@@ -15,12 +15,13 @@ pub(crate) struct Difference {
 }
 
 /// What is measured on a machine, or counted over its life: only the kind of value, and whether a text is empty, is compared.
-const MEASURED: [&str; 46] = [
+const MEASURED: [&str; 52] = [
     "Size", "size", "SharedSize", "SizeRw", "SizeRootFs", "LayersSize", "TotalSize", "Reclaimable", "SpaceReclaimed", "IPAddress", "Containers",
     "ContainersRunning", "ContainersPaused", "ContainersStopped", "Images", "NCPU", "MemTotal", "KernelVersion", "OperatingSystem",
     "OSVersion", "ID", "NFd", "NGoroutines", "NEventsListener", "Name of host", "NoProxy", "system_cpu_usage", "total_usage",
     "usage_in_kernelmode", "usage_in_usermode", "usage", "max_usage", "current", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "value",
-    "BuildTime", "GitCommit", "GoVersion", "Uptime", "execDuration", "percpu_usage", "stats", "reclaimed",
+    "BuildTime", "GitCommit", "GoVersion", "Uptime", "execDuration", "percpu_usage", "stats", "reclaimed", "VirtualSize",
+    "Unpacked", "Content", "Total", "TotalCount", "ActiveCount",
 ];
 
 /// Collects what differs in one document.

@@ -239,6 +239,7 @@ impl Replay {
             Step::Without(pointer) => self.without = Some(pointer),
             Step::Renew(name) => self.renewed.push(name),
             Step::Import { name, changes } => self.import(&name, &tar_of(&json!([{"name": name, "type": "file", "size": 1}])), &changes),
+            Step::Busybox { name, changes } => self.import(&name, &busybox_tar(), &changes),
             Step::Keep { name, path } => {
                 let path = self.fill(&path);
                 let request = format!("GET {path} HTTP/1.1\r\nHost: docker\r\n\r\n");
@@ -370,7 +371,10 @@ fn frames(mut bytes: &[u8]) -> Vec<(u64, String)> {
 
 /// Compares an answer with a body.
 fn compare_answer(comparison: &mut Comparison<'_>, recorded: &Value, head: &Head, body: &[u8]) {
-    comparison.head(&recorded_head(recorded), head);
+    match recorded["headers"].is_null() && recorded["raw_head"].is_null() {
+        true => comparison.equal("status", recorded["status"].as_u64().unwrap_or_default(), head.status),
+        false => comparison.head(&recorded_head(recorded), head),
+    }
     let text = String::from_utf8_lossy(body);
     let fields = recorded.as_object().expect("an object");
     let known = ["status", "status_line", "headers", "raw_head", "trailing_newline", "separator", "body_hex_head", "cut_by_client"];
@@ -393,7 +397,7 @@ fn compare_answer(comparison: &mut Comparison<'_>, recorded: &Value, head: &Head
                 comparison.json("message", expected, &json!(stream_of(&text)));
             }
             "frames" => compare_frames(comparison, expected, body),
-            "tar_members" => comparison.json("tar", expected, &members_of(body)),
+            "tar_members" => comparison.json("tar", &in_order(expected), &in_order(&members_of(body))),
             "tar_first_members" => {
                 let count = expected.as_array().map_or(0, Vec::len);
                 let members = members_of(body).as_array().cloned().unwrap_or_default();
@@ -474,6 +478,18 @@ fn separator_of(text: &str) -> &'static str {
 fn stream_of(text: &str) -> Vec<Value> {
     let messages = text.split(['\n', '\u{1e}']).map(str::trim).filter(|message| !message.is_empty());
     messages.map(|message| serde_json::from_str(message).unwrap_or_else(|_| message.into())).collect()
+}
+
+/// Blobs are ordered by their digests, and these are others here.
+fn in_order(members: &Value) -> Value {
+    let mut members = members.as_array().cloned().unwrap_or_default();
+    for member in &mut members {
+        if member["name"].as_str().is_some_and(|name| name.starts_with("blobs/sha256/")) {
+            member["name"] = "a blob".into();
+        }
+    }
+    members.sort_by_key(|member| member["name"].to_string());
+    members.into()
 }
 
 fn members_of(archive: &[u8]) -> Value {

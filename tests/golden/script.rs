@@ -41,6 +41,8 @@ pub(crate) enum Step {
     Renew(String),
     /// `import NAME CHANGE...`: makes an image of one small file.
     Import { name: String, changes: Vec<String> },
+    /// `busybox NAME CHANGE...`: makes an image of `busybox`.
+    Busybox { name: String, changes: Vec<String> },
     /// `keep NAME PATH`: keeps the answer to a GET; `send NAME`: it is the body of the document's request.
     Keep { name: String, path: String },
     Send(String),
@@ -115,7 +117,8 @@ impl Step {
             },
             "without" => Self::Without(owned(rest)),
             "renew" => Self::Renew(owned(rest)),
-            "import" => Self::Import { name: owned(first), changes: more.split('|').map(|change| owned(change.trim())).collect() },
+            "import" => Self::Import { name: owned(first), changes: changes(more) },
+            "busybox" => Self::Busybox { name: owned(first), changes: changes(more) },
             "keep" => Self::Keep { name: owned(first), path: owned(more) },
             "send" => Self::Send(owned(rest)),
             "bind" => {
@@ -125,6 +128,11 @@ impl Step {
             _ => panic!("unknown step: {line}"),
         }
     }
+}
+
+/// Changes are separated by bars.
+fn changes(text: &str) -> Vec<String> {
+    text.split('|').map(|change| change.trim().to_owned()).collect()
 }
 
 /// The recorded containers had the label `golden=1`.

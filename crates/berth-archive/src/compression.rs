@@ -108,7 +108,7 @@ impl Read for Decoder<'_> {
                 return into_io(ArchiveError::Truncated(format!("its {} data", self.compression.word())));
             }
             // An error of the stream below, already with its own words, only passes through the decoder.
-            if source.get_ref().is_some_and(|inner| inner.is::<ArchiveError>()) {
+            if source.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<ArchiveError>) {
                 return source;
             }
             into_io(ArchiveError::Decompress { format: self.compression.word(), source })

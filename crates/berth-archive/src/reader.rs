@@ -150,7 +150,7 @@ impl<R: BufRead> TarReader<R> {
         }
         let header = Header::from_byte_slice(&block).clone();
         let recorded = header.cksum().ok();
-        if recorded != Some(checksum(&block, |b| u32::from(b)))
+        if recorded != Some(checksum(&block, u32::from))
             && recorded != Some(checksum(&block, |b| i32::from(b as i8) as u32))
         {
             return Err(self.invalid("its checksum is wrong".to_owned()));

@@ -283,8 +283,8 @@ pub(crate) fn stat_times(stat: &Stat) -> Timestamps {
     #[allow(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
     let time = |seconds: i64, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
     Timestamps {
-        last_access: time(stat.st_atime as i64, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime as i64, stat.st_mtime_nsec),
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     }
 }
 

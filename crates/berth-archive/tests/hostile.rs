@@ -111,7 +111,7 @@ fn hard_links_never_lead_out() {
     );
     // Nor through a parent that is one.
     inside(&[(link("up", Kind::Symlink, ".."), b""), (link("h", Kind::HardLink, "up/secret"), b"")], |result, _| {
-        assert!(result.expect_err("no such file inside").to_string().contains("does not exist"))
+        assert!(result.expect_err("no such file inside").to_string().contains("does not exist"));
     });
 }
 

@@ -73,7 +73,7 @@ impl CliError {
             other => {
                 use io::Write;
                 // Nobody is left to tell when stderr is closed.
-                let _ = writeln!(io::stderr(), "{other}");
+                let _ = writeln!(io::stderr(), "{}", berth_model::plain_reasons(&other.to_string()));
             }
         }
         ExitCode::from(self.code())

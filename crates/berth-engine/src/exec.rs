@@ -148,8 +148,11 @@ impl Execs {
     /// Ids of a container's execs that have not ended.
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<ExecId> {
         let table = self.lock();
-        let mut ids: Vec<ExecId> =
-            table.values().filter(|entry| entry.view.container == *container && entry.ended.is_none()).map(|entry| entry.view.id.clone()).collect();
+        let mut ids: Vec<ExecId> = table
+            .values()
+            .filter(|entry| entry.view.container == *container && entry.ended.is_none())
+            .map(|entry| entry.view.id.clone())
+            .collect();
         ids.sort();
         ids
     }
@@ -185,11 +188,17 @@ pub(crate) fn create(engine: &Inner, handle: &Handle, request: ExecCreate) -> Re
         bundle::check_user(engine, &view, &request.user)?;
     }
     let id = clock::new_id();
-    let action = format!("exec_create: {}", request.command.join(" "));
+    let action = format!("exec_create: {}", told(&request.command));
     let exec = ExecView { id: id.clone(), container: view.id.clone(), request, state: ExecState::Created };
     engine.execs.insert(exec);
     engine.publish(&view, &action, [("execID", id.to_string())]);
     Ok(id)
+}
+
+/// The command as events tell it: the program, a blank, and its arguments, if there are any.
+fn told(command: &[String]) -> String {
+    let (program, arguments) = command.split_first().expect("refused when it was created");
+    format!("{program} {}", arguments.join(" "))
 }
 
 fn must_run(view: &ContainerView) -> Result<(), EngineError> {
@@ -268,7 +277,7 @@ async fn launch(engine: &Arc<Inner>, exec: &ExecView, start: ExecStart) -> Resul
         detach_keys: Vec::new(),
         console_size: size.map(|[height, width]| ConsoleSize { width, height }),
     };
-    let action = format!("exec_start: {}", wanted.command.join(" "));
+    let action = format!("exec_start: {}", told(&wanted.command));
     engine.publish(&view, &action, [("execID", exec.id.to_string())]);
     let (response, raw) = shim.exec(&request).await.map_err(|error| match error {
         LaunchError::Failed(failure) => EngineError::Start(failure),

@@ -127,6 +127,10 @@ fn sweep(engine: &Inner, known: &HashSet<String>, live: &[ContainerId]) {
         }
         Err(error) => tracing::warn!(%error, "leftover layers cannot be removed"),
     }
+    let used: Vec<_> = engine.registry.views().iter().map(|view| view.spec.image_id.clone()).collect();
+    if let Err(error) = engine.images.reconcile(&used) {
+        tracing::warn!(%error, "the image store could not be put in order");
+    }
     sweep_cgroups(engine, live);
     match engine.networks.reconcile(live) {
         Ok(_) => {}

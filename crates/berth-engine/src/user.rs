@@ -45,7 +45,7 @@ pub(crate) fn resolve(wanted: &str, extra: &[String], passwd: &str, group: &str)
         additional_gids.insert(0, gid);
     }
     for text in extra {
-        let gid = find_gid(text, group).map_err(|_| EngineError::invalid(format!("Unable to find group {text}")))?;
+        let gid = find_gid(text, group)?;
         if !additional_gids.contains(&gid) {
             additional_gids.push(gid);
         }

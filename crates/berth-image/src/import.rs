@@ -46,8 +46,9 @@ impl Images {
         if self.inner.layers.bytes(&chain).is_none() {
             self.publish_layer(pending, &chain, None, &unpacked)?;
         }
-        let target = self.write_image(config, layer, chain, &options)?;
-        self.record(&target, options.reference.as_slice())?;
+        let name = options.reference.clone();
+        let target = self.write_image(config, layer, chain, options)?;
+        self.record(&target, name.as_slice())?;
         Ok(target.digest)
     }
 
@@ -72,11 +73,11 @@ impl Images {
         config: ImageConfig,
         layer: Descriptor,
         diff_id: Digest,
-        options: &ImportOptions,
+        options: ImportOptions,
     ) -> Result<Descriptor, ImageError> {
-        let platform = options.platform.clone().unwrap_or_else(Platform::host);
+        let platform = options.platform.unwrap_or_else(Platform::host);
         let created = Some(Timestamp::from_nanos(now()).to_string());
-        let comment = Some(options.message.clone()).filter(|message| !message.is_empty());
+        let comment = Some(options.message).filter(|message| !message.is_empty());
         let config = to_json(&ImageConfig {
             created: created.clone(),
             architecture: platform.architecture,

@@ -13,6 +13,7 @@ mod platform;
 mod reference;
 mod signal;
 mod size;
+mod system_error;
 mod timestamp;
 
 pub use digest::{Algorithm, Digest, InvalidDigest};
@@ -24,4 +25,5 @@ pub use platform::{InvalidPlatform, Platform};
 pub use reference::{ImageRef, InvalidReference};
 pub use signal::{InvalidSignal, Signal};
 pub use size::{ByteSize, InvalidSize, binary_size, decimal_size};
+pub use system_error::plain_reasons;
 pub use timestamp::{InvalidTimestamp, Timestamp};

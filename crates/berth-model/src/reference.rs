@@ -127,8 +127,10 @@ impl FromStr for ImageRef {
         let (rest, digest) = split_digest(text)?;
         let (domain, rest) = split_domain(rest);
         let (path, tag) = split_tag(&rest);
-        if path.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(InvalidReference::UpperCase(path.to_owned()));
+        // What comes after a first colon was meant as a tag, however wrong.
+        let name = path.split(':').next().unwrap_or_default();
+        if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(InvalidReference::UpperCase(name.to_owned()));
         }
         if !is_domain(&domain) || !is_path(path) || tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(InvalidReference::Format);
@@ -284,7 +286,9 @@ mod tests {
         for (text, message) in [
             ("", "invalid reference format"),
             ("Nginx", "invalid reference format: repository name (library/Nginx) must be lowercase"),
+            ("UP::", "invalid reference format: repository name (library/UP) must be lowercase"),
             ("a/B", "invalid reference format: repository name (a/B) must be lowercase"),
+            ("UP::", "invalid reference format: repository name (library/UP) must be lowercase"),
             ("nginx:", "invalid reference format"),
             ("nginx:-x", "invalid reference format"),
             ("nginx@sha256:12", "invalid reference format"),

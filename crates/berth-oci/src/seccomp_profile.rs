@@ -84,7 +84,7 @@ struct KernelVersion(u32, u32);
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompProfileError {
     /// The text is not JSON, or not of this form.
-    #[error("decoding seccomp profile failed")]
+    #[error("decoding seccomp profile failed: {0}")]
     Decode(#[from] serde_json::Error),
     /// Two ways to name architectures at once.
     #[error(

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use berth_cgroup::{Cgroup, CgroupPath, Layout};
-use berth_oci::runtime::{Hooks, LinuxResources, LinuxSeccomp, Personality, Spec, Status};
+use berth_oci::runtime::{Hooks, LinuxResources, Personality, Spec, Status};
 use berth_sys::namespace::{self, Namespace, Namespaces};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitIdStatus};
 
 use crate::channel::{Channel, Report};
 use crate::error::{RuntimeError, Step};
+use crate::filter::FilterSource;
 use crate::hooks::{self, Point, Subject};
 use crate::init::{InitPlan, hooks_of};
 use crate::launch::{Birth, Launched, reap};
@@ -44,13 +45,12 @@ pub struct Container {
 }
 
 /// What of the configuration is needed after the creation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Settings {
     namespaces: Namespaces,
     annotations: std::collections::BTreeMap<String, String>,
     hooks: Hooks,
-    seccomp: Option<LinuxSeccomp>,
-    seccomp_cache: Option<PathBuf>,
+    filter: FilterSource,
     personality: Option<Personality>,
 }
 
@@ -109,7 +109,7 @@ impl Container {
             mount_namespace: Some(mount_namespace),
             terminal,
             warnings,
-            settings: Settings::new(request.spec, separated, request.seccomp_cache),
+            settings: Settings::new(request.spec, separated, FilterSource::Compiled(plan.filter.take())),
         })
     }
 
@@ -132,7 +132,14 @@ impl Container {
             mount_namespace: None,
             terminal: None,
             warnings: Vec::new(),
-            settings: Settings::new(existing.spec, separated(existing.spec), existing.seccomp_cache),
+            settings: Settings::new(
+                existing.spec,
+                separated(existing.spec),
+                FilterSource::Profile {
+                    profile: existing.spec.linux.as_ref().and_then(|linux| linux.seccomp.clone()),
+                    cache: existing.seccomp_cache.map(Path::to_owned),
+                },
+            ),
         })
     }
 
@@ -179,16 +186,15 @@ impl Container {
     /// [`RuntimeError::Program`] when it could not be executed, or the step that failed; nothing is left of the process then.
     pub fn exec(&self, request: &ExecRequest<'_>) -> Result<ExecProcess, RuntimeError> {
         let mut warnings = Vec::new();
+        let filter = self.settings.filter.get()?;
         let around = Surroundings {
             id: &self.id,
             personality: self.settings.personality.as_ref(),
-            seccomp: self.settings.seccomp.as_ref(),
-            seccomp_cache: self.settings.seccomp_cache.as_deref(),
             keyring: request.keyring,
             preserve_fds: request.preserve_fds,
             stdio: request.stdio,
         };
-        let (plan, program) = ProcessPlan::new(request.process, &around, &mut warnings)?;
+        let (plan, program) = ProcessPlan::new(request.process, &around, filter.as_ref(), &mut warnings)?;
         let join = self.cgroup.join()?;
         let separated = self.settings.namespaces;
         let birth = Birth {
@@ -330,14 +336,13 @@ impl Container {
 }
 
 impl Settings {
-    fn new(spec: &Spec, namespaces: Namespaces, seccomp_cache: Option<&Path>) -> Settings {
+    fn new(spec: &Spec, namespaces: Namespaces, filter: FilterSource) -> Settings {
         let linux = spec.linux.as_ref();
         Settings {
             namespaces,
             annotations: spec.annotations.clone(),
             hooks: spec.hooks.clone().unwrap_or_default(),
-            seccomp: linux.and_then(|linux| linux.seccomp.clone()),
-            seccomp_cache: seccomp_cache.map(Path::to_owned),
+            filter,
             personality: linux.and_then(|linux| linux.personality.clone()),
         }
     }

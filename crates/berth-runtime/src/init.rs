@@ -10,6 +10,7 @@ use rustix::process::DumpableBehavior;
 
 use crate::channel::Channel;
 use crate::error::{RuntimeError, Step};
+use crate::filter::SystemCallFilter;
 use crate::hooks::{self, Point, Subject};
 use crate::launch::Birth;
 use crate::loopback;
@@ -30,6 +31,8 @@ pub(crate) struct InitPlan<'a> {
     pub(crate) namespaces: NamespacePlan<'a>,
     pub(crate) rootfs: RootfsPlan<'a>,
     pub(crate) process: ProcessPlan<'a>,
+    /// Kept for later processes.
+    pub(crate) filter: Option<SystemCallFilter>,
 }
 
 static NO_HOOKS: Hooks = Hooks {
@@ -61,17 +64,17 @@ impl<'a> InitPlan<'a> {
         check_namespaces(spec, linux, &namespaces)?;
         let user_namespace = namespaces.separates(Namespace::User);
         let rootfs = RootfsPlan::new(request, linux, user_namespace)?;
+        let filter =
+            linux.seccomp.as_ref().map(|profile| SystemCallFilter::new(profile, request.seccomp_cache)).transpose()?;
         let around = Surroundings {
             id: request.id,
             personality: linux.personality.as_ref(),
-            seccomp: linux.seccomp.as_ref(),
-            seccomp_cache: request.seccomp_cache,
             keyring: request.keyring,
             preserve_fds: request.preserve_fds,
             stdio: request.stdio,
         };
-        let (process, program) = ProcessPlan::new(process, &around, warnings)?;
-        Ok((InitPlan { request: *request, linux, namespaces, rootfs, process }, program))
+        let (process, program) = ProcessPlan::new(process, &around, filter.as_ref(), warnings)?;
+        Ok((InitPlan { request: *request, linux, namespaces, rootfs, process, filter }, program))
     }
 
     /// Where the process is born.

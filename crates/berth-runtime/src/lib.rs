@@ -23,6 +23,7 @@ mod copy_up;
 mod credentials;
 mod devices;
 mod error;
+mod filter;
 mod hooks;
 mod init;
 mod labels;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use berth_oci::runtime::LinuxSeccomp;
+use crate::filter::SystemCallFilter;
 use berth_sys::fdpass;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
@@ -30,15 +30,15 @@ struct ProcessState<'a> {
 }
 
 impl Listener {
-    /// Connects to the agent of a profile that notifies.
-    pub(crate) fn connect(profile: &LinuxSeccomp) -> Result<Listener, RuntimeError> {
-        let path = profile.listener_path.as_str();
+    /// Connects to the agent of a filter that notifies.
+    pub(crate) fn connect(filter: &SystemCallFilter) -> Result<Listener, RuntimeError> {
+        let path = filter.listener_path.as_str();
         let step = "connecting to the seccomp listener";
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let socket = socket.step(step, path)?;
         let address = SocketAddrUnix::new(path).step(step, path)?;
         rustix::net::connect(&socket, &address).step(step, path)?;
-        Ok(Listener { socket, metadata: profile.listener_metadata.clone() })
+        Ok(Listener { socket, metadata: filter.listener_metadata.clone() })
     }
 
     /// Sends the descriptor with the container's state.

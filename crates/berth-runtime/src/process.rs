@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use berth_oci::runtime::{ConsoleSize, Hook, LinuxSeccomp, Personality, Process};
+use berth_oci::runtime::{ConsoleSize, Hook, Personality, Process};
 use berth_sys::clone::exit_now;
 use berth_sys::{exec, session};
 use rustix::fs::Mode;
@@ -14,6 +14,7 @@ use rustix::process::{Gid, Uid};
 use crate::channel::Channel;
 use crate::credentials::Credentials;
 use crate::error::{RuntimeError, Step};
+use crate::filter::SystemCallFilter;
 use crate::hooks::{self, Point, Subject};
 use crate::labels::Labels;
 use crate::limits::{Affinity, Limits};
@@ -21,7 +22,7 @@ use crate::listener::Listener;
 use crate::procfs::Procfs;
 use crate::program::Program;
 use crate::request::{Keyring, StartGate, Stdio};
-use crate::seccomp::{self, Filter};
+use crate::seccomp::Filter;
 use crate::streams;
 
 /// What umask a process has that says nothing else.
@@ -50,8 +51,6 @@ pub(crate) struct ProcessPlan<'a> {
 pub(crate) struct Surroundings<'a> {
     pub(crate) id: &'a str,
     pub(crate) personality: Option<&'a Personality>,
-    pub(crate) seccomp: Option<&'a LinuxSeccomp>,
-    pub(crate) seccomp_cache: Option<&'a std::path::Path>,
     pub(crate) keyring: Keyring,
     pub(crate) preserve_fds: u32,
     pub(crate) stdio: Stdio<'a>,
@@ -69,11 +68,11 @@ impl<'a> ProcessPlan<'a> {
     pub(crate) fn new(
         process: &Process,
         around: &Surroundings<'a>,
+        filter: Option<&SystemCallFilter>,
         warnings: &mut Vec<String>,
     ) -> Result<(ProcessPlan<'a>, Program), RuntimeError> {
-        let filter = around.seccomp.map(|profile| compile(profile, around.seccomp_cache)).transpose()?;
-        let listener = match (&filter, around.seccomp) {
-            (Some(filter), Some(profile)) if filter.notifies() => Some(Listener::connect(profile)?),
+        let listener = match filter {
+            Some(compiled) if compiled.filter.notifies() => Some(Listener::connect(compiled)?),
             _ => None,
         };
         let keyring = match around.keyring {
@@ -87,7 +86,7 @@ impl<'a> ProcessPlan<'a> {
             limits: Limits::new(process, around.personality)?,
             labels: Labels::new(process)?,
             umask: process.user.umask.unwrap_or(DEFAULT_UMASK),
-            filter,
+            filter: filter.map(|compiled| compiled.filter.clone()),
             listener,
             keyring,
             preserve_fds: around.preserve_fds,
@@ -207,12 +206,6 @@ pub(crate) fn become_namespace_root() -> Result<(), RuntimeError> {
         Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
         Err(error) => Err(error).step("becoming root of the user namespace", ""),
     }
-}
-
-/// Names that nobody knows are skipped in silence: every profile has some from other kernels and machines.
-fn compile(profile: &LinuxSeccomp, cache: Option<&std::path::Path>) -> Result<Filter, RuntimeError> {
-    let filter = seccomp::compile_cached(profile, cache);
-    filter.map_err(|error| RuntimeError::invalid("linux.seccomp", error.to_string()))
 }
 
 /// The variables by which a program knows the sockets it is handed, see sd_listen_fds(3).

@@ -109,7 +109,7 @@ impl Service<Request<Incoming>> for Router {
                 after_body(request, response)
             }
             Route::Options => after_body(request, http_of(Reply::empty(StatusCode::OK))),
-            Route::NotFound => after_body(request, http_of(Reply::refusal(&ApiError::not_found("page not found")))),
+            Route::NotFound => after_body(request, bare(Reply::refusal(&ApiError::not_found("page not found")))),
             Route::Refused(error) => after_body(request, http_of(Reply::refusal(&error))),
         }
     }
@@ -185,11 +185,17 @@ fn after_body(
     })
 }
 
-/// The response of an ordinary reply, with the headers of every answer (B023).
-fn http_of(reply: Reply) -> Response<Payload> {
-    let Reply::Http(mut response) = reply else {
+/// The response of an ordinary reply where no endpoint was found: it tells nothing of the engine.
+fn bare(reply: Reply) -> Response<Payload> {
+    let Reply::Http(response) = reply else {
         unreachable!("only ordinary replies come here");
     };
+    response
+}
+
+/// The response of an ordinary reply, with the headers of every answer (B023).
+fn http_of(reply: Reply) -> Response<Payload> {
+    let mut response = bare(reply);
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static("api-version"), HeaderValue::from_static(berth_api::API_VERSION));
     headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));
@@ -201,7 +207,7 @@ fn http_of(reply: Reply) -> Response<Payload> {
 fn redirect(path: &str, query: Option<&str>) -> Response<Payload> {
     let location = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let location = HeaderValue::try_from(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
-    http_of(Reply::empty(StatusCode::MOVED_PERMANENTLY).header(LOCATION, location))
+    bare(Reply::empty(StatusCode::MOVED_PERMANENTLY).header(LOCATION, location))
 }
 
 fn missing_host(request: &Request<Incoming>) -> bool {

@@ -1,6 +1,6 @@
 //! Why a request is refused, and the one place where a kind of error becomes a status.
 
-use berth_model::ErrorKind;
+use berth_model::{ErrorKind, plain_reasons};
 use http::StatusCode;
 
 /// A refusal as the client will see it: a kind, which decides the status, and one line.
@@ -16,7 +16,7 @@ pub struct ApiError {
 impl ApiError {
     /// A refusal of some kind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        ApiError { kind, message: message.into() }
+        ApiError { kind, message: plain_reasons(&message.into()).into_owned() }
     }
 
     /// A wrong request.

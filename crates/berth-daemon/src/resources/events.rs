@@ -182,7 +182,7 @@ impl Form {
         if accepts("application/json") && !accepts("application/jsonl") {
             return Form::Lines("application/json");
         }
-        if version.before(53) { Form::Lines("application/json") } else { Form::Lines("application/jsonl") }
+        Form::Lines("application/jsonl")
     }
 
     fn media_type(self) -> &'static str {
@@ -249,7 +249,8 @@ mod tests {
         let choose =
             |minor, accepted: &str| Form::choose(ApiVersion::v1(minor), |media| accepted == media).media_type();
         assert_eq!(choose(56, ""), "application/jsonl");
-        assert_eq!(choose(52, ""), "application/json");
+        assert_eq!(choose(52, ""), "application/jsonl");
+        assert_eq!(choose(51, ""), "application/json");
         assert_eq!(choose(51, "application/json-seq"), "application/json");
         assert_eq!(choose(56, "application/json-seq"), "application/json-seq");
         assert_eq!(choose(56, "application/x-ndjson"), "application/x-ndjson");

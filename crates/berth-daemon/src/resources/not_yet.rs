@@ -32,7 +32,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint!("POST" "/networks/{id}/disconnect", "NetworkDisconnect", networks),
     endpoint!("PUT" "/volumes/{name}", "VolumeUpdate", cluster_volume),
     endpoint!("GET" "/plugins", "PluginList", plugins),
-    endpoint!("GET" "/plugins/{name}", "PluginInspect", plugins),
+    endpoint!("GET" "/plugins/{name}", "PluginInspect", plugin),
     endpoint!("POST" "/plugins/{name}", "PluginCommand", plugins),
     endpoint!("DELETE" "/plugins/{name}", "PluginDelete", plugins),
     endpoint!("GET" "/swarm", "SwarmInspect", swarm),
@@ -88,6 +88,12 @@ async fn networks(_: Call) -> Result<Reply, ApiError> {
 
 async fn plugins(_: Call) -> Result<Reply, ApiError> {
     not_yet("managing plugins")
+}
+
+/// There are none, and whoever looks for an object of any kind by its name expects to hear just that.
+async fn plugin(call: Call) -> Result<Reply, ApiError> {
+    let name = call.param("name").trim_end_matches("/json");
+    Err(ApiError::not_found(format!("plugin {name:?} not found")))
 }
 
 /// Clients know this refusal from engines outside a cluster; it is not a promise.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use berth_api::volume::{CreateRequest, ListResponse, PruneResponse};
 use berth_engine::Engine;
+use berth_engine::events::EventKind;
 use berth_engine::volume::{NewVolume, Volume};
 use berth_model::{ErrorKind, VolumeName};
 use http::StatusCode;
@@ -132,5 +133,7 @@ fn prune_volumes(engine: &Engine, filters: &Filters, all: bool) -> Result<(Vec<S
             reclaimed += size;
         }
     }
+    let attributes = [("reclaimed".to_owned(), reclaimed.to_string())].into();
+    engine.events().publish(EventKind::Volume, "prune", "", attributes);
     Ok((deleted, reclaimed))
 }

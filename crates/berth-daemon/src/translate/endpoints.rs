@@ -64,7 +64,9 @@ pub fn from_wire(
         if is_predefined(network) {
             check_predefined(network, &request)?;
         }
-        endpoints.insert(network.clone(), request);
+        // What belongs to the default network is kept under the name of the one that it is.
+        let name = if network == "default" { NetworkMode::Bridge.text() } else { network.clone() };
+        endpoints.insert(name, request);
     }
     Ok(endpoints)
 }

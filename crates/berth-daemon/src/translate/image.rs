@@ -49,7 +49,7 @@ pub fn summary(image: &berth_image::ImageSummary, containers: usize) -> ImageSum
         containers: i64::try_from(containers).unwrap_or(i64::MAX),
         created: image.created.seconds(),
         id: image.id.to_string(),
-        labels: image.labels.clone(),
+        labels: Some(image.labels.clone().unwrap_or_default()),
         parent_id: String::new(),
         descriptor: Some(descriptor(&image.descriptor)),
         manifests: image.manifests.iter().map(manifest).collect(),

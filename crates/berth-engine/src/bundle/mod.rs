@@ -46,17 +46,22 @@ pub(crate) fn check(config: &ProcessConfig, host: &HostSettings) -> Result<(), E
 fn refuse_what_is_not_there(config: &ProcessConfig, host: &HostSettings) -> Result<(), EngineError> {
     let missing = |message: String| Err(EngineError::Refused { kind: ErrorKind::NotImplemented, message });
     let shares_ports = matches!(host.network, NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_));
-    let published = host.port_bindings.keys().chain(config.exposed_ports.iter().filter(|_| host.publish_all_ports)).next();
+    let published =
+        host.port_bindings.keys().chain(config.exposed_ports.iter().filter(|_| host.publish_all_ports)).next();
     if let Some(port) = published.filter(|_| !shares_ports) {
         return missing(format!(
             "cannot publish port {port}: published ports are not there yet: use the container's own address, or --network host"
         ));
     }
     if let Some(link) = host.links.iter().flatten().next() {
-        return missing(format!("cannot link {link}: links are not there yet: use --add-host with the other's address"));
+        return missing(format!(
+            "cannot link {link}: links are not there yet: use --add-host with the other's address"
+        ));
     }
     if let Some(option) = host.storage_opt.keys().next() {
-        return missing(format!("cannot use the storage option {option}: limits of a container's layer are not there yet"));
+        return missing(format!(
+            "cannot use the storage option {option}: limits of a container's layer are not there yet"
+        ));
     }
     Ok(())
 }

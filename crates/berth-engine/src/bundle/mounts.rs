@@ -67,7 +67,8 @@ fn kernel_mounts(view: &ContainerView) -> Vec<Mount> {
     ];
     match host.isolation.ipc_mode {
         NamespaceMode::Host => {
-            mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+            // Of the host's queues in any case: it is the IPC namespace that decides, and not every host has them mounted.
+            mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));
             mounts.push(bind("/dev/shm", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
         }
         NamespaceMode::None => mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])),
@@ -83,6 +84,10 @@ fn kernel_mounts(view: &ContainerView) -> Vec<Mount> {
 fn user_mount(point: &MountPoint, request: Option<&MountRequest>) -> Result<Mount, EngineError> {
     match point.kind {
         MountPointKind::Tmpfs => Ok(tmpfs(point, request)),
+        MountPointKind::Bind if !Path::new(&point.source).exists() => Err(EngineError::invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            point.source
+        ))),
         MountPointKind::Bind | MountPointKind::Volume | MountPointKind::Image => Ok(bound(point, request)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_image::Image;
+use berth_image::{Image, RootfsLayers};
 use berth_model::{ContainerId, ContainerName, lifecycle::State};
 use berth_store::Durability;
 use tokio::sync::oneshot;
@@ -40,10 +40,12 @@ async fn make(engine: &Arc<Inner>, request: CreateContainer) -> Result<Created, 
     let (spec, warnings) = settle(engine, request, &image)?;
     let durability = if spec.host.auto_remove { Durability::Transient } else { Durability::Durable };
     let mut unfinished = Unfinished::new(engine, &id, durability);
-    let view = prepare(engine, &id, name.name().clone(), spec, image).await?;
+    // The layers are held until the record says that they are needed.
+    let (view, layers) = prepare(engine, &id, name.name().clone(), spec, image).await?;
     unfinished.volumes =
         view.mounts.iter().filter(|point| point.anonymous).filter_map(|point| point.name.clone()).collect();
     let view = write_record(engine, view, unfinished).await?;
+    drop(layers);
     engine.registry.insert(Handle::spawn(engine, view.clone(), durability));
     name.keep();
     engine.publish(&view, "create", []);
@@ -111,7 +113,7 @@ async fn prepare(
     name: ContainerName,
     spec: ContainerSpec,
     image: Image,
-) -> Result<ContainerView, EngineError> {
+) -> Result<(ContainerView, RootfsLayers), EngineError> {
     let (engine, id) = (Arc::clone(engine), id.clone());
     blocking(move || {
         let paths = paths_of(&engine.config, &id, &spec);
@@ -121,7 +123,7 @@ async fn prepare(
         engine.snapshots.prepare(&id, &layers, volatile)?;
         let mounts = mounts::resolve(&engine, &spec, &layers)?;
         let networks = wanted_networks(&engine, &spec);
-        Ok(ContainerView {
+        let view = ContainerView {
             id,
             name,
             created: clock::now(),
@@ -137,7 +139,8 @@ async fn prepare(
             paths,
             removed: false,
             final_code: 0,
-        })
+        };
+        Ok((view, layers))
     })
     .await
 }

@@ -7,6 +7,7 @@ use berth_model::{Timestamp, lifecycle::Event};
 use super::Container;
 use crate::{
     EngineError, clock,
+    health::HealthStatus,
     shim::{Exit, Shim},
     view::ContainerView,
 };
@@ -38,6 +39,10 @@ impl Container {
         next.final_code = exit.code;
         self.stop_health_checks();
         self.engine.execs.forget_unstarted(&before.id);
+        if let Some(health) = &mut next.health {
+            // Nobody looks after it any more (B066).
+            health.status = HealthStatus::Unhealthy;
+        }
         let network = self.network.take();
         next.networks.iter_mut().for_each(crate::network::forget_endpoint);
         if !before.spec.host.auto_remove {
@@ -67,6 +72,7 @@ impl Container {
         let run = [("exitCode", exit.code.to_string()), ("execDuration", seconds.to_string())];
         self.engine.publish_at(exit.at, before, "die", run);
         self.publish_network_events(before, "disconnect");
+        self.publish_volume_events(before, "unmount");
     }
 
     async fn record_exit(&self, next: &ContainerView) {

@@ -140,7 +140,6 @@ fn volume(
         name: Some(volume.name.to_string()),
         source: source.to_string_lossy().into_owned(),
         driver: volume.driver,
-        mode: if point.mode.is_empty() && spec.host.binds.is_some() { "z".to_owned() } else { point.mode.clone() },
         anonymous,
         ..point
     })

@@ -11,13 +11,14 @@ use berth_model::{
     lifecycle::{Event, Failure, State},
 };
 use berth_proto::shim::{ConsoleSize, LaunchAttach, LaunchRequest, LaunchResponse, Log};
+use berth_snapshot::SnapshotError;
 
 use super::Container;
 use crate::{
     EngineError, blocking, bundle, clock, logs,
     network::Attachment,
     shim::{LaunchError, Shim},
-    view::ContainerView,
+    view::{ContainerView, MountPointKind},
 };
 
 impl Container {
@@ -92,6 +93,7 @@ impl Container {
         // Not waited for: who finds this record without the news finds the shim too.
         self.submit_state();
         let view = self.view();
+        self.publish_volume_events(&view, "mount");
         self.publish_network_events(&view, "connect");
         self.engine.publish(&view, "start", []);
         self.begin_run();
@@ -129,6 +131,23 @@ impl Container {
         }
     }
 
+    /// Publishes an event of each volume the container uses.
+    pub(crate) fn publish_volume_events(&self, view: &ContainerView, action: &str) {
+        for point in view.mounts.iter().filter(|point| point.kind == MountPointKind::Volume) {
+            let Some(name) = &point.name else { continue };
+            let mut attributes = BTreeMap::from([
+                ("container".to_owned(), view.id.to_string()),
+                ("driver".to_owned(), point.driver.clone()),
+            ]);
+            if action == "mount" {
+                attributes.insert("destination".to_owned(), point.destination.clone());
+                attributes.insert("propagation".to_owned(), String::new());
+                attributes.insert("read/write".to_owned(), point.writable.to_string());
+            }
+            self.engine.events.publish(crate::events::EventKind::Volume, action, name, attributes);
+        }
+    }
+
     /// Publishes an event of each network the container is on.
     pub(crate) fn publish_network_events(&self, view: &ContainerView, action: &str) {
         for endpoint in &view.networks {
@@ -154,7 +173,7 @@ fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared,
     let network = Attachment::make(engine, view)?;
     bundle::write(engine, view, &network)?;
     let spec = &view.spec;
-    let rootfs = engine.snapshots.mounts(&view.id, spec.host.auto_remove)?;
+    let rootfs = root_mounts(engine, view)?;
     let shims = engine.config.run.join("shims");
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let [height, width] = spec.host.console_size;
@@ -175,6 +194,20 @@ fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared,
         seccomp_cache_dir: text(&engine.config.run.join("seccomp")),
     };
     Ok(Prepared { request, network })
+}
+
+/// The mounts of the container's root. After a crash of the machine its layer may have to be made ready once more; what was written stays.
+fn root_mounts(engine: &crate::Inner, view: &ContainerView) -> Result<Vec<berth_oci::runtime::Mount>, EngineError> {
+    let volatile = view.spec.host.auto_remove;
+    match engine.snapshots.mounts(&view.id, volatile) {
+        Err(SnapshotError::NotPrepared { .. }) => {
+            let image = engine.images.resolve_for(view.spec.image_id.as_str(), Some(&view.spec.platform))?;
+            let layers = engine.images.rootfs(&image)?;
+            engine.snapshots.prepare(&view.id, &layers, volatile)?;
+            Ok(engine.snapshots.mounts(&view.id, volatile)?)
+        }
+        mounts => Ok(mounts?),
+    }
 }
 
 fn to_proto(mount: berth_oci::runtime::Mount) -> berth_proto::containerd::types::Mount {
