@@ -83,6 +83,27 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Compares two streams of events, one by one where both have the next one.
+    fn events(&mut self, place: &str, recorded: &[Value], ours: &[Value]) {
+        let kind = |event: &Value| format!("{} {}", event["Type"].as_str().unwrap_or_default(), event["Action"].as_str().unwrap_or_default());
+        let mut ours = ours.iter().peekable();
+        for recorded in recorded {
+            let wanted = kind(recorded);
+            if !ours.clone().any(|event| kind(event) == wanted) {
+                self.differs(place, wanted, "absent");
+                continue;
+            }
+            while let Some(event) = ours.next() {
+                if kind(event) == wanted {
+                    self.json(&format!("{place}[]"), recorded, event);
+                    break;
+                }
+                self.differs(place, "absent", kind(event));
+            }
+        }
+        ours.for_each(|event| self.differs(place, "absent", kind(event)));
+    }
+
     /// Compares two JSON values.
     pub(crate) fn json(&mut self, place: &str, recorded: &Value, ours: &Value) {
         let key = place.rsplit('.').next().unwrap_or_default().trim_end_matches("[]");
@@ -97,6 +118,9 @@ impl<'a> Comparison<'a> {
                 for (key, value) in ours.iter().filter(|(key, _)| !recorded.contains_key(*key)) {
                     self.differs(&format!("{place}.{key}"), "absent", value);
                 }
+            }
+            (Value::Array(recorded), Value::Array(ours)) if recorded.iter().chain(ours).all(is_event) => {
+                self.events(place, recorded, ours);
             }
             (Value::Array(recorded), Value::Array(ours)) => {
                 let (recorded, ours) = (in_order(key, recorded), in_order(key, ours));
@@ -122,6 +146,10 @@ impl<'a> Comparison<'a> {
             _ => self.differs(place, recorded, ours),
         }
     }
+}
+
+fn is_event(value: &Value) -> bool {
+    value["Action"].is_string()
 }
 
 /// Mounts and networks come in no certain order.

@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused_in_the_words_users_know() {
         let error = |json: &str| parse_profile(json).unwrap_err().to_string();
-        assert_eq!(error("{"), "decoding seccomp profile failed");
+        assert_eq!(error("{"), "decoding seccomp profile failed: EOF while parsing an object at line 1 column 1");
         assert_eq!(
             error(r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["a"],"archMap":[{"architecture":"b"}]}"#),
             "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'"

@@ -24,6 +24,7 @@ mod credentials;
 mod devices;
 mod error;
 mod filter;
+mod foreign;
 mod hooks;
 mod init;
 mod labels;

@@ -12,6 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use crate::cgroup_view::CgroupView;
 use crate::copy_up;
 use crate::error::{RuntimeError, Step};
+use crate::foreign::ForeignPath;
 use crate::mount_options::{Bind, Change, MountOptions};
 use crate::namespaces::user_namespace_of;
 use crate::procfs::is_procfs;
@@ -104,7 +105,7 @@ impl<'a> PlannedMount<'a> {
 
     /// Whether it can only be opened with the rights of the host.
     pub(crate) fn needs_host_rights(&self) -> bool {
-        self.mapping.is_some()
+        self.mapping.is_some() || (self.options.bind.is_some() && ForeignPath::of(&self.source).is_some())
     }
 
     /// Whether it covers all of `/dev` with something of the host.
@@ -119,6 +120,10 @@ impl<'a> PlannedMount<'a> {
     /// Opens what is bound, before mounts of the container can hide it.
     pub(crate) fn open_source(&self, interface: Interface) -> Result<Source, RuntimeError> {
         let Some(bind) = self.options.bind else { return Ok(Source::None) };
+        if let (Some(foreign), Interface::Modern) = (ForeignPath::of(&self.source), interface) {
+            let tree = foreign.clone_tree(bind.depth()).step("copying a mount of another process", &self.source)?;
+            return Ok(Source::Tree(tree));
+        }
         open_tree(interface, &self.source, bind.depth()).step("opening bind source", &self.source)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_api::container::{PruneResponse, Top, UpdateRequest, UpdateResponse, WaitError, WaitResponse};
+use berth_api::container::{PruneResponse, Top, UpdateRequest, UpdateResponse, WaitResponse};
 use berth_engine::{ContainerView, RemoveOptions, WaitCondition};
 use berth_model::{ContainerId, ContainerName, InvalidName, Signal, Timestamp};
 use http::StatusCode;
@@ -146,10 +146,8 @@ async fn wait(call: Call) -> Result<Reply, ApiError> {
             outcome = waiting.outcome() => outcome,
             () = chunks.closed() => return,
         };
-        let response = WaitResponse {
-            status_code: i64::from(outcome.code),
-            error: outcome.error.map(|message| WaitError { message }),
-        };
+        // Why a start failed is told to who asked for the start; here clients would take it for a failure of the wait.
+        let response = WaitResponse { status_code: i64::from(outcome.code), error: None };
         // The client may have gone in this very moment.
         drop(chunks.send(Ok(line(&response).into())).await);
     });

@@ -92,7 +92,7 @@ async fn plugins(_: Call) -> Result<Reply, ApiError> {
 
 /// There are none, and whoever looks for an object of any kind by its name expects to hear just that.
 async fn plugin(call: Call) -> Result<Reply, ApiError> {
-    let name = call.param("name").trim_end_matches("/json");
+    let name = call.object.trim_end_matches("/json");
     Err(ApiError::not_found(format!("plugin {name:?} not found")))
 }
 

@@ -6,6 +6,7 @@ mod etc;
 mod linux;
 mod mounts;
 mod process;
+mod propagation;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use berth_oci::runtime::Mount;
 
-use super::process;
+use super::{process, propagation};
 use crate::{
     EngineError, Inner,
     spec::{MountKind, MountRequest, NamespaceMode, NetworkMode},
@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) fn build(engine: &Arc<Inner>, view: &ContainerView) -> Result<Vec<Mount>, EngineError> {
     let host = &view.spec.host;
-    let mut mounts = kernel_mounts(view);
+    let mut mounts = kernel_mounts(engine, view)?;
     let paths = etc_paths(engine, view)?;
     for (source, target) in
         [(&paths.resolv_conf, "/etc/resolv.conf"), (&paths.hostname, "/etc/hostname"), (&paths.hosts, "/etc/hosts")]
@@ -46,7 +46,7 @@ fn etc_paths(engine: &Inner, view: &ContainerView) -> Result<ContainerPaths, Eng
     }
 }
 
-fn kernel_mounts(view: &ContainerView) -> Vec<Mount> {
+fn kernel_mounts(engine: &Inner, view: &ContainerView) -> Result<Vec<Mount>, EngineError> {
     let host = &view.spec.host;
     let system = if host.isolation.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
@@ -65,20 +65,28 @@ fn kernel_mounts(view: &ContainerView) -> Vec<Mount> {
         },
         mount("cgroup", "cgroup", "/sys/fs/cgroup", &[system, "nosuid", "noexec", "nodev"]),
     ];
-    match host.isolation.ipc_mode {
+    let plain = ["nosuid", "noexec", "nodev"];
+    let shared = ["rbind", "nosuid", "noexec", "nodev"];
+    match &host.isolation.ipc_mode {
         NamespaceMode::Host => {
             // Of the host's queues in any case: it is the IPC namespace that decides, and not every host has them mounted.
-            mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));
-            mounts.push(bind("/dev/shm", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
+            mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &plain));
+            mounts.push(bind("/dev/shm", "/dev/shm", &shared));
         }
-        NamespaceMode::None => mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])),
+        NamespaceMode::None => mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &plain)),
+        NamespaceMode::Container(other) => {
+            mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &plain));
+            // That it runs is checked where its namespace is joined.
+            let pid = engine.registry.find(other)?.view().state.pid().unwrap_or_default();
+            mounts.push(bind(&format!("/proc/{pid}/root/dev/shm"), "/dev/shm", &shared));
+        }
         _ => {
-            mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));
+            mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &plain));
             let size = format!("size={}", host.shm_size);
             mounts.push(mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
         }
     }
-    mounts
+    Ok(mounts)
 }
 
 fn user_mount(point: &MountPoint, request: Option<&MountRequest>) -> Result<Mount, EngineError> {
@@ -88,7 +96,12 @@ fn user_mount(point: &MountPoint, request: Option<&MountRequest>) -> Result<Moun
             "invalid mount config for type \"bind\": bind source path does not exist: {}",
             point.source
         ))),
-        MountPointKind::Bind | MountPointKind::Volume | MountPointKind::Image => Ok(bound(point, request)),
+        MountPointKind::Bind | MountPointKind::Volume | MountPointKind::Image => {
+            if let Some(wanted) = point.propagation {
+                propagation::check(Path::new(&point.source), wanted)?;
+            }
+            Ok(bound(point, request))
+        }
     }
 }
 

@@ -52,8 +52,11 @@ fn taken_over(engine: &Inner, source: &str) -> Result<Vec<MountPoint>, EngineErr
         _ => return Err(EngineError::invalid(format!("invalid mode for volumes-from: {mode}"))),
     };
     let other = engine.registry.find(name)?.view();
-    let points = other.mounts.iter().cloned().map(|mut point| {
+    let tmpfs = &other.spec.host.tmpfs;
+    let points = other.mounts.iter().filter(|point| !tmpfs.contains_key(&point.destination)).cloned();
+    let points = points.map(|mut point| {
         point.writable &= !read_only;
+        mode.clone_into(&mut point.mode);
         // It stays the other's: `rm -v` of this one leaves it.
         point.anonymous = false;
         point

@@ -22,10 +22,8 @@ pub enum WaitCondition {
 /// How a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitOutcome {
-    /// 0 to 255.
+    /// 0 to 255; of a start that failed, what the client's exit code should be.
     pub code: i32,
-    /// Why there is no code to speak of.
-    pub error: Option<String>,
 }
 
 /// A wait that has begun.
@@ -66,12 +64,7 @@ fn is_met(view: &ContainerView, condition: WaitCondition, exits_before: u64) -> 
 fn outcome_of(view: &ContainerView) -> WaitOutcome {
     use berth_model::lifecycle::State;
     match &view.state {
-        State::Created { failure: Some(failure) } => {
-            WaitOutcome { code: failure.code, error: Some(failure.message.clone()) }
-        }
-        state => WaitOutcome {
-            code: view.last_exit_code(state),
-            error: state.last_run().and_then(|run| run.failure.as_ref()).map(|failure| failure.message.clone()),
-        },
+        State::Created { failure: Some(failure) } => WaitOutcome { code: failure.code },
+        state => WaitOutcome { code: view.last_exit_code(state) },
     }
 }
