@@ -6,6 +6,7 @@ mod exec;
 mod faults;
 mod golden;
 mod images;
+mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;

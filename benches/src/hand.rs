@@ -192,7 +192,7 @@ fn act(request: Request, directory: &Path) -> Result<Answer> {
     }
 }
 
-#[expect(clippy::zombie_processes, reason = "all children are reaped by one wait for any child")]
+/// Starts a command. All children are reaped by one wait for any child.
 fn start(words: &[String], stdout: File, stderr: File) -> Result<u32> {
     let (program, arguments) = words.split_first().context("no command")?;
     let mut command = Command::new(program);

@@ -49,10 +49,11 @@ pub fn turns(
             }
         }
     }
-    let row = |((case, number), (wall, cpu)): (&(usize, usize), &(Vec<f64>, Vec<f64>))| {
-        Row::new(&cases[*case], engines[*number].kind.name()).with(Measure::Wall, wall).with(Measure::Cpu, cpu)
-    };
-    let mut rows: Vec<Row> = series.iter().map(row).collect();
+    let mut rows = Vec::new();
+    for ((case, number), (wall, cpu)) in &series {
+        let row = Row::new(&cases[*case], engines[*number].kind.name());
+        rows.push(row.with(Measure::Wall, wall).with(Measure::Cpu, cpu));
+    }
     let case = cases.first().map_or("any", String::as_str);
     rows.extend(failures.into_iter().map(|(number, reason)| failed(case, &engines[number], reason)));
     rows

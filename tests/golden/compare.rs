@@ -16,12 +16,58 @@ pub(crate) struct Difference {
 
 /// What is measured on a machine, or counted over its life: only the kind of value, and whether a text is empty, is compared.
 const MEASURED: [&str; 52] = [
-    "Size", "size", "SharedSize", "SizeRw", "SizeRootFs", "LayersSize", "TotalSize", "Reclaimable", "SpaceReclaimed", "IPAddress", "Containers",
-    "ContainersRunning", "ContainersPaused", "ContainersStopped", "Images", "NCPU", "MemTotal", "KernelVersion", "OperatingSystem",
-    "OSVersion", "ID", "NFd", "NGoroutines", "NEventsListener", "Name of host", "NoProxy", "system_cpu_usage", "total_usage",
-    "usage_in_kernelmode", "usage_in_usermode", "usage", "max_usage", "current", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "value",
-    "BuildTime", "GitCommit", "GoVersion", "Uptime", "execDuration", "percpu_usage", "stats", "reclaimed", "VirtualSize",
-    "Unpacked", "Content", "Total", "TotalCount", "ActiveCount",
+    "Size",
+    "size",
+    "SharedSize",
+    "SizeRw",
+    "SizeRootFs",
+    "LayersSize",
+    "TotalSize",
+    "Reclaimable",
+    "SpaceReclaimed",
+    "IPAddress",
+    "Containers",
+    "ContainersRunning",
+    "ContainersPaused",
+    "ContainersStopped",
+    "Images",
+    "NCPU",
+    "MemTotal",
+    "KernelVersion",
+    "OperatingSystem",
+    "OSVersion",
+    "ID",
+    "NFd",
+    "NGoroutines",
+    "NEventsListener",
+    "Name of host",
+    "NoProxy",
+    "system_cpu_usage",
+    "total_usage",
+    "usage_in_kernelmode",
+    "usage_in_usermode",
+    "usage",
+    "max_usage",
+    "current",
+    "rx_bytes",
+    "tx_bytes",
+    "rx_packets",
+    "tx_packets",
+    "value",
+    "BuildTime",
+    "GitCommit",
+    "GoVersion",
+    "Uptime",
+    "execDuration",
+    "percpu_usage",
+    "stats",
+    "reclaimed",
+    "VirtualSize",
+    "Unpacked",
+    "Content",
+    "Total",
+    "TotalCount",
+    "ActiveCount",
 ];
 
 /// Collects what differs in one document.
@@ -45,7 +91,8 @@ impl<'a> Comparison<'a> {
             Some((end, _)) => format!("{}…", &text[..end]),
             None => text,
         };
-        let [recorded, ours] = [recorded.to_string(), ours.to_string()].map(|text| short(text.replace(['\t', '\n', '\r'], " ")));
+        let [recorded, ours] =
+            [recorded.to_string(), ours.to_string()].map(|text| short(text.replace(['\t', '\n', '\r'], " ")));
         self.found.insert(Difference { place: place.to_owned(), recorded, ours });
     }
 
@@ -85,7 +132,9 @@ impl<'a> Comparison<'a> {
 
     /// Compares two streams of events, one by one where both have the next one.
     fn events(&mut self, place: &str, recorded: &[Value], ours: &[Value]) {
-        let kind = |event: &Value| format!("{} {}", event["Type"].as_str().unwrap_or_default(), event["Action"].as_str().unwrap_or_default());
+        let kind = |event: &Value| {
+            format!("{} {}", event["Type"].as_str().unwrap_or_default(), event["Action"].as_str().unwrap_or_default())
+        };
         let mut ours = ours.iter().peekable();
         for recorded in recorded {
             let wanted = kind(recorded);
@@ -132,7 +181,8 @@ impl<'a> Comparison<'a> {
                     self.json(&format!("{place}[]"), recorded, ours);
                 }
             }
-            (Value::String(recorded), Value::Number(ours)) if recorded.starts_with("<INT:") && ours.as_f64() != Some(0.0) => {}
+            (Value::String(recorded), Value::Number(ours))
+                if recorded.starts_with("<INT:") && ours.as_f64() != Some(0.0) => {}
             (Value::String(recorded), Value::String(ours)) if MEASURED.contains(&key) => {
                 self.equal(place, recorded.is_empty(), ours.is_empty());
             }
@@ -164,6 +214,7 @@ fn in_order(key: &str, list: &[Value]) -> Vec<Value> {
 /// `Up 2 seconds` is `Up Less than a second` a little later.
 fn without_durations(text: &str) -> String {
     let words = text.replace("Less than a", "0").replace("About a", "1");
-    let words = words.split(' ').filter(|word| !word.bytes().all(|b| b.is_ascii_digit()) && !word.starts_with("second"));
+    let words =
+        words.split(' ').filter(|word| !word.bytes().all(|b| b.is_ascii_digit()) && !word.starts_with("second"));
     words.collect::<Vec<_>>().join(" ")
 }

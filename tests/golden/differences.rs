@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use super::compare::Difference;
 
+/// In place of a difference: the document is left out.
+const NOT_ASKED: &str = "not asked";
+
 /// The rules of `differences.tsv` for one area, and which of them were needed.
 pub(crate) struct Differences {
     area: String,
@@ -32,9 +35,16 @@ impl Differences {
         Self { area: area.to_owned(), rules, unlisted: Vec::new() }
     }
 
-    /// Whether a rule with this word in place of a difference names the document.
-    pub(crate) fn is_listed(&mut self, document: u64, word: &str) -> bool {
-        self.is_expected(document, [word, "", ""])
+    /// Whether the document is left out.
+    pub(crate) fn leaves_out(&mut self, document: u64) -> bool {
+        let mut left_out = false;
+        for rule in self.rules.iter_mut().filter(|rule| rule.patterns[0] == NOT_ASKED) {
+            if rule.documents.as_ref().is_some_and(|documents| documents.contains(&document)) {
+                rule.used.insert(document);
+                left_out = true;
+            }
+        }
+        left_out
     }
 
     /// Keeps what is not listed.
@@ -68,7 +78,12 @@ impl Differences {
     #[track_caller]
     pub(crate) fn finish(self) {
         let idle = self.rules.iter().filter_map(Rule::idle).collect::<Vec<_>>();
-        assert!(self.unlisted.is_empty(), "{} differences are not listed:\n{}", self.unlisted.len(), self.unlisted.join("\n"));
+        assert!(
+            self.unlisted.is_empty(),
+            "{} differences are not listed:\n{}",
+            self.unlisted.len(),
+            self.unlisted.join("\n")
+        );
         assert!(idle.is_empty(), "no longer different:\n{}", idle.join("\n"));
     }
 }
@@ -76,7 +91,9 @@ impl Differences {
 impl Rule {
     fn parse(line: usize, text: &str, area: &str) -> Option<Self> {
         let fields = text.split('\t').collect::<Vec<_>>();
-        let [documents, place, recorded, ours, reason] = fields[..] else { panic!("differences.tsv line {line}: five fields") };
+        let [documents, place, recorded, ours, reason] = fields[..] else {
+            panic!("differences.tsv line {line}: five fields")
+        };
         assert!(!reason.is_empty(), "differences.tsv line {line}: a reason");
         let (of, numbers) = documents.split_once(' ').expect("an area and numbers");
         (of == area || of == "*").then(|| Self {

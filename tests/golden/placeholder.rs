@@ -104,7 +104,9 @@ fn next_word(text: &str) -> Option<(&str, &str, &str)> {
         let start = from + text[from..].find('<')?;
         let end = start + text[start..].find('>')?;
         let word = &text[start + 1..end];
-        let is_placeholder = word.starts_with("ID:") || word.starts_with("SID:") || word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+        let is_placeholder = word.starts_with("ID:")
+            || word.starts_with("SID:")
+            || word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
         if is_placeholder && !word.is_empty() {
             return Some((&text[..start], word, &text[end + 1..]));
         }

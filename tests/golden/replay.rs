@@ -66,8 +66,10 @@ impl Replay {
         let script = std::fs::read_to_string(golden().join(format!("setup/{area}.txt"))).unwrap_or_default();
         let (names, script) = (Names::new(places), Script::parse(&script));
         let (replacements, renewed, kept) = Default::default();
-        let mut replay = Self { berth, names, script, replacements, renewed, kept, next_body: None, without: None, scratch };
-        let changes = ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CMD [\"sh\"]"].map(str::to_owned);
+        let mut replay =
+            Self { berth, names, script, replacements, renewed, kept, next_body: None, without: None, scratch };
+        let changes = ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CMD [\"sh\"]"]
+            .map(str::to_owned);
         replay.import("busybox:latest", &busybox_tar(), &changes);
         replay.perform(replay.script.before(0));
         replay
@@ -81,7 +83,8 @@ impl Replay {
             self.make_way(recorded["path"].as_str().unwrap_or_default(), response);
         }
         let mut recorded = recorded.clone();
-        recorded["without_host"] = document["shows"].as_str().is_some_and(|shows| shows.ends_with("1.1 without Host")).into();
+        recorded["without_host"] =
+            document["shows"].as_str().is_some_and(|shows| shows.ends_with("1.1 without Host")).into();
         let recorded = &recorded;
         let request = self.request(recorded);
         let mut exchange = Exchange::send(&self.berth.sandbox().socket(), &request.bytes);
@@ -119,7 +122,14 @@ impl Replay {
         let mut comparison = Comparison::new(&mut self.names);
         let split = |text: &str| -> Vec<(String, String)> {
             let answers = text.split("HTTP/1.").skip(1).map(|answer| format!("HTTP/1.{answer}"));
-            answers.map(|answer| answer.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned())).unwrap_or_default()).collect()
+            answers
+                .map(|answer| {
+                    answer
+                        .split_once("\r\n\r\n")
+                        .map(|(head, body)| (head.to_owned(), body.to_owned()))
+                        .unwrap_or_default()
+                })
+                .collect()
         };
         let (recorded, ours) = (split(raw), split(&ours));
         comparison.equal("answers", recorded.len(), ours.len());
@@ -145,7 +155,8 @@ impl Replay {
         if let Some(raw) = recorded["raw"].as_str() {
             return Request { method: String::new(), bytes: format!("{raw}\r\n\r\n").into_bytes() };
         }
-        let (method, path) = (recorded["method"].as_str().expect("a method"), recorded["path"].as_str().expect("a path"));
+        let (method, path) =
+            (recorded["method"].as_str().expect("a method"), recorded["path"].as_str().expect("a path"));
         if let Some(bytes) = odd_request(method, path, recorded["without_host"] == true) {
             return Request { method: method.to_owned(), bytes };
         }
@@ -174,11 +185,16 @@ impl Replay {
             return (body, None);
         }
         match (&recorded["body"], &recorded["body_text"], &recorded["body_tar"]) {
-            (Value::Null, Value::Null, Value::Null) if recorded.get("body").is_some() => (b"null".to_vec(), Some("application/json")),
+            (Value::Null, Value::Null, Value::Null) if recorded.get("body").is_some() => {
+                (b"null".to_vec(), Some("application/json"))
+            }
             (Value::Null, Value::Null, Value::Null) => (Vec::new(), None),
             (Value::Null, Value::String(text), _) if text.starts_with("<3 MB") => {
                 let label = "x".repeat(3 << 20);
-                (json!({"Image": "busybox:latest", "Labels": {"long": label}}).to_string().into_bytes(), Some("application/json"))
+                (
+                    json!({"Image": "busybox:latest", "Labels": {"long": label}}).to_string().into_bytes(),
+                    Some("application/json"),
+                )
             }
             (Value::Null, Value::String(text), _) => (self.fill(text).into_bytes(), None),
             (Value::Null, _, members) => (tar_of(members), None),
@@ -240,7 +256,9 @@ impl Replay {
             }
             Step::Without(pointer) => self.without = Some(pointer),
             Step::Renew(name) => self.renewed.push(name),
-            Step::Import { name, changes } => self.import(&name, &tar_of(&json!([{"name": name, "type": "file", "size": 1}])), &changes),
+            Step::Import { name, changes } => {
+                self.import(&name, &tar_of(&json!([{"name": name, "type": "file", "size": 1}])), &changes)
+            }
             Step::Busybox { name, changes } => self.import(&name, &busybox_tar(), &changes),
             Step::Keep { name, path } => {
                 let path = self.fill(&path);
@@ -254,7 +272,8 @@ impl Replay {
             Step::Bind { name, path, pointer } => {
                 let path = self.fill(&path);
                 let (_, body) = self.berth.api("GET", &path, None);
-                let id = body.pointer(&pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} in {body}"));
+                let id =
+                    body.pointer(&pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} in {body}"));
                 self.names.bind(&name, id.trim_start_matches("sha256:"));
             }
         }
@@ -278,7 +297,9 @@ impl Replay {
     fn until(&self, name: &str, state: &str) {
         crate::eventually(&format!("{name} is {state}"), || {
             let (_, body) = self.berth.api("GET", &format!("/containers/{name}/json"), None);
-            body["State"]["Status"] == state || body["State"]["Health"]["Status"] == state
+            let (status, health) = (&body["State"]["Status"], &body["State"]["Health"]["Status"]);
+            let counted = format!("{} {}", status.as_str().unwrap_or_default(), body["RestartCount"]);
+            status == state || health == state || counted == state
         });
     }
 
@@ -287,7 +308,10 @@ impl Replay {
         for change in changes.iter().filter(|change| !change.is_empty()) {
             path += &format!("&changes={}", change.replace(' ', "%20").replace('"', "%22"));
         }
-        let head = format!("POST {path} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n", tar.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
+            tar.len()
+        );
         let mut exchange = Exchange::send(&self.berth.sandbox().socket(), &[head.as_bytes(), tar].concat());
         let head = exchange.head();
         let body = exchange.body(&head, "POST");
@@ -299,7 +323,9 @@ impl Replay {
 /// Requests whose form is the point.
 fn odd_request(method: &str, path: &str, without_host: bool) -> Option<Vec<u8>> {
     if method == "GET then HEAD" {
-        return Some(format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\nHEAD {path} HTTP/1.1\r\nHost: d\r\n\r\n").into_bytes());
+        return Some(
+            format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\nHEAD {path} HTTP/1.1\r\nHost: d\r\n\r\n").into_bytes(),
+        );
     }
     if let Some(path) = path.strip_suffix(" HTTP/1.0") {
         return Some(format!("GET {path} HTTP/1.0\r\n\r\n").into_bytes());
@@ -315,7 +341,11 @@ fn tar_of(members: &Value) -> Vec<u8> {
         let size = member["size"].as_u64().unwrap_or(0);
         header.set_size(size);
         header.set_mode(if member["type"] == "dir" { 0o755 } else { 0o644 });
-        header.set_entry_type(if member["type"] == "dir" { tar::EntryType::Directory } else { tar::EntryType::Regular });
+        header.set_entry_type(if member["type"] == "dir" {
+            tar::EntryType::Directory
+        } else {
+            tar::EntryType::Regular
+        });
         // Written by hand: some of the names are not allowed.
         let Some(name) = member["name"].as_str().map(str::as_bytes) else { continue };
         header.as_mut_bytes()[..name.len()].copy_from_slice(name);
@@ -332,7 +362,9 @@ fn compare_hijacked(comparison: &mut Comparison<'_>, recorded: &Value, head: &He
     let rest_text = recorded["rest_text"].as_str();
     let text = rest_text.or(recorded["raw_text"].as_str()).or(recorded["body_text"].as_str());
     match (recorded["raw_hex_head"].as_str(), text) {
-        (Some(hex), _) if recorded["raw_text"].as_str().is_some_and(|text| text.contains('\u{fffd}')) => comparison.equal("stream", hex, &hex_of(&rest.bytes)),
+        (Some(hex), _) if recorded["raw_text"].as_str().is_some_and(|text| text.contains('\u{fffd}')) => {
+            comparison.equal("stream", hex, &hex_of(&rest.bytes))
+        }
         (_, Some(text)) => comparison.text("stream", text, &String::from_utf8_lossy(&rest.bytes)),
         _ => compare_frames(comparison, &recorded["frames"], &rest.bytes),
     }
@@ -348,7 +380,8 @@ fn compare_frames(comparison: &mut Comparison<'_>, recorded: &Value, bytes: &[u8
     comparison.equal("frames", recorded.len(), ours.len());
     for (recorded, (stream, text)) in recorded.iter().zip(ours) {
         comparison.equal("frame stream", recorded["stream"].as_u64().unwrap_or_default(), stream);
-        let (expected, size) = (recorded["text"].as_str().unwrap_or_default(), recorded["size"].as_u64().unwrap_or_default());
+        let (expected, size) =
+            (recorded["text"].as_str().unwrap_or_default(), recorded["size"].as_u64().unwrap_or_default());
         // Of long texts only the beginning was recorded.
         let is_cut = expected.len() < 64 && size > 1000;
         let times = expected.contains("<TIME>");
@@ -379,12 +412,27 @@ fn compare_answer(comparison: &mut Comparison<'_>, recorded: &Value, head: &Head
     }
     let text = String::from_utf8_lossy(body);
     let fields = recorded.as_object().expect("an object");
-    let known = ["status", "status_line", "headers", "raw_head", "trailing_newline", "separator", "body_hex_head", "cut_by_client"];
+    let known = [
+        "status",
+        "status_line",
+        "headers",
+        "raw_head",
+        "trailing_newline",
+        "separator",
+        "body_hex_head",
+        "cut_by_client",
+    ];
     let about_time = ["head_arrived_before_the_condition_was_met", "head_before_first_event", "messages"];
-    for (field, expected) in fields.iter().filter(|(field, _)| !known.contains(&field.as_str()) && !about_time.contains(&field.as_str())) {
+    for (field, expected) in
+        fields.iter().filter(|(field, _)| !known.contains(&field.as_str()) && !about_time.contains(&field.as_str()))
+    {
         match field.as_str() {
             "body" | "body_lists_cut_to_2" => {
-                comparison.equal("newline at the end", recorded["trailing_newline"].as_bool().unwrap_or(true), text.ends_with('\n'));
+                comparison.equal(
+                    "newline at the end",
+                    recorded["trailing_newline"].as_bool().unwrap_or(true),
+                    text.ends_with('\n'),
+                );
                 match serde_json::from_str::<Value>(&text) {
                     Ok(ours) => comparison.json("body", expected, &ours),
                     Err(_) => comparison.differs("body", expected, &text),
@@ -438,7 +486,9 @@ fn compare_documents(comparison: &mut Comparison<'_>, recorded: &serde_json::Map
     }
     // The index names the manifests, and these the configurations.
     let mut names = recorded.iter().collect::<Vec<_>>();
-    names.sort_by_key(|(name, document)| (*name != "index.json", document["manifests"].is_null(), document["config"]["digest"].is_null()));
+    names.sort_by_key(|(name, document)| {
+        (*name != "index.json", document["manifests"].is_null(), document["config"]["digest"].is_null())
+    });
     for (name, document) in names {
         match ours.iter().find(|(ours, _)| comparison.is_named(name, ours)) {
             Some((_, ours)) => comparison.json(name, document, ours),

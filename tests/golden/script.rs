@@ -13,17 +13,35 @@ use super::differences::parse_numbers;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// `create NAME JSON`: of `busybox:latest`, unless the JSON says otherwise.
-    Create { name: String, config: Value },
+    Create {
+        name: String,
+        config: Value,
+    },
     /// `exec ID CONTAINER JSON`: creates an exec and gives its id a name.
-    Exec { id: String, container: String, config: Value },
+    Exec {
+        id: String,
+        container: String,
+        config: Value,
+    },
     /// `start NAME`
     Start(String),
     /// `api METHOD PATH [JSON]`: must not fail.
-    Api { method: String, path: String, body: Option<Value> },
+    Api {
+        method: String,
+        path: String,
+        body: Option<Value>,
+    },
     /// `try METHOD PATH [JSON]`: may fail.
-    Try { method: String, path: String, body: Option<Value> },
-    /// `until NAME STATE`: running, exited, healthy, ...
-    Until { name: String, state: String },
+    Try {
+        method: String,
+        path: String,
+        body: Option<Value>,
+    },
+    /// `until NAME STATE`: running, exited, healthy, or `restarting 4` with the count of restarts.
+    Until {
+        name: String,
+        state: String,
+    },
     /// `gone NAME`: waits until there is no such container.
     Gone(String),
     /// `sleep MILLISECONDS`
@@ -34,20 +52,36 @@ pub(crate) enum Step {
     Delete(String),
     /// `replace TEXT time`: in requests from now on, this text is the time it is now; `replace TEXT text OTHER`: another text.
     ReplaceByTime(String),
-    Replace { text: String, by: String },
+    Replace {
+        text: String,
+        by: String,
+    },
     /// `without POINTER`: the document's request is sent without this part of its body.
     Without(String),
     /// `renew NAME`: a container of this name is removed whenever another one is to be created.
     Renew(String),
     /// `import NAME CHANGE...`: makes an image of one small file.
-    Import { name: String, changes: Vec<String> },
+    Import {
+        name: String,
+        changes: Vec<String>,
+    },
     /// `busybox NAME CHANGE...`: makes an image of `busybox`.
-    Busybox { name: String, changes: Vec<String> },
+    Busybox {
+        name: String,
+        changes: Vec<String>,
+    },
     /// `keep NAME PATH`: keeps the answer to a GET; `send NAME`: it is the body of the document's request.
-    Keep { name: String, path: String },
+    Keep {
+        name: String,
+        path: String,
+    },
     Send(String),
     /// `bind NAME PATH POINTER`: gives an id to a name, from the answer to a GET.
-    Bind { name: String, path: String, pointer: String },
+    Bind {
+        name: String,
+        path: String,
+        pointer: String,
+    },
 }
 
 /// The steps of an area.
@@ -101,7 +135,8 @@ impl Step {
             "start" => Self::Start(owned(rest)),
             "api" | "try" => {
                 let (path, body) = more.split_once(' ').unwrap_or((more, ""));
-                let body = (!body.is_empty()).then(|| serde_json::from_str(body).unwrap_or_else(|error| panic!("{line}: {error}")));
+                let body = (!body.is_empty())
+                    .then(|| serde_json::from_str(body).unwrap_or_else(|error| panic!("{line}: {error}")));
                 let (method, path) = (owned(first), owned(path));
                 if word == "api" { Self::Api { method, path, body } } else { Self::Try { method, path, body } }
             }
@@ -138,10 +173,16 @@ fn changes(text: &str) -> Vec<String> {
 /// The recorded containers had the label `golden=1`.
 fn container(text: &str) -> Value {
     let mut config = json!({"Image": "busybox:latest", "Labels": {"golden": "1"}});
-    let given: Value = if text.is_empty() { json!({}) } else { serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}")) };
+    let given: Value = if text.is_empty() {
+        json!({})
+    } else {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    };
     for (key, value) in given.as_object().expect("an object") {
         match (key.as_str(), value) {
-            ("Labels", Value::Object(labels)) => labels.iter().for_each(|(key, value)| config["Labels"][key] = value.clone()),
+            ("Labels", Value::Object(labels)) => {
+                labels.iter().for_each(|(key, value)| config["Labels"][key] = value.clone())
+            }
             _ => config[key] = value.clone(),
         }
     }

@@ -61,7 +61,11 @@ impl Exchange {
             if let Some(end) = find(&self.received, b"\r\n\r\n") {
                 break end;
             }
-            assert!(self.more().expect("an answer"), "the connection ended: {:?}", String::from_utf8_lossy(&self.received));
+            assert!(
+                self.more().expect("an answer"),
+                "the connection ended: {:?}",
+                String::from_utf8_lossy(&self.received)
+            );
         };
         let text = String::from_utf8_lossy(&self.received[..end + 4]).into_owned();
         self.received.drain(..end + 4);

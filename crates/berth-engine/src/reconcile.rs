@@ -23,6 +23,8 @@ pub(crate) async fn open(config: EngineConfig) -> Result<Engine, EngineError> {
     let inner = Arc::new(parts);
     let found = crate::container::load(&inner).await?;
     settle(&inner, found).await;
+    // The start has touched much that the days after it do not need.
+    berth_sys::heap::release_program();
     Ok(Engine { inner })
 }
 

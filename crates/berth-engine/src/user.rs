@@ -126,6 +126,7 @@ mod tests {
             |wanted: &str, extra: &[String]| resolve(wanted, extra, PASSWD, GROUP).expect_err(wanted).to_string();
         assert_eq!(message("nobody", &[]), "unable to find user nobody: no matching entries in passwd file");
         assert_eq!(message("www:nogroup", &[]), "unable to find group nogroup: no matching entries in group file");
-        assert_eq!(message("www", &["nogroup".to_owned()]), "Unable to find group nogroup");
+        let extra = ["nogroup".to_owned()];
+        assert_eq!(message("www", &extra), "unable to find group nogroup: no matching entries in group file");
     }
 }

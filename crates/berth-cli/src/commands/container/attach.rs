@@ -4,6 +4,7 @@ use berth_client::containers::{AttachOptions, WaitCondition};
 
 use super::attached::{self, MainProcess};
 use crate::stream::session::End;
+use crate::stream::terminal;
 use crate::{Arity, CliError, Command, Context, Entry};
 
 /// The command.
@@ -56,6 +57,10 @@ impl Command for Attach {
         let attach = client.container_attach(id, &options)?.response()?;
         let wait = wait.response()?;
         let mut session = attached::begin(attach, &options, config.tty, keys, self.sig_proxy && !config.tty)?;
+        if let Some((height, width)) = terminal::size().filter(|_| config.tty) {
+            // A terminal of another size for a moment makes the program draw what we have not seen.
+            let _ = client.container_resize(id, height.saturating_add(1), width.saturating_add(1));
+        }
         let end = session.run(&MainProcess { client, id, tty: config.tty })?;
         drop(session);
         match end {

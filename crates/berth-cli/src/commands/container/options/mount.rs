@@ -132,9 +132,12 @@ pub(super) struct ShortForms {
 }
 
 /// `-v`: a path alone is an anonymous volume, all else a bind or a named volume, which the daemon takes apart.
-pub(super) fn short_forms(volumes: &[String]) -> ShortForms {
+pub(super) fn short_forms(volumes: &[String]) -> Result<ShortForms, String> {
     let mut forms = ShortForms::default();
     for volume in volumes {
+        if volume.is_empty() {
+            return Err("invalid empty volume spec".to_owned());
+        }
         match volume.split_once(':') {
             Some((source, target)) if !source.is_empty() => {
                 forms.binds.push(format!("{}:{target}", absolute_if_relative(source)));
@@ -144,7 +147,7 @@ pub(super) fn short_forms(volumes: &[String]) -> ShortForms {
             }
         }
     }
-    forms
+    Ok(forms)
 }
 
 /// `--tmpfs`: options by target.
@@ -192,7 +195,8 @@ mod tests {
     #[test]
     fn short_forms_are_told_apart() {
         let here = std::env::current_dir().expect("directory");
-        let forms = short_forms(&["/a:/b:ro".into(), "vol:/c".into(), "/anon".into(), "./x/../y:/d".into()]);
+        let forms = short_forms(&["/a:/b:ro".into(), "vol:/c".into(), "/anon".into(), "./x/../y:/d".into()])
+            .expect("well-formed");
         assert_eq!(forms.binds, ["/a:/b:ro".to_owned(), "vol:/c".to_owned(), format!("{}/y:/d", here.display())]);
         assert_eq!(forms.anonymous.keys().collect::<Vec<_>>(), ["/anon"]);
         assert_eq!(tmpfs_forms(&["/z:size=1m".into(), "/y".into()]).get("/z").map(String::as_str), Some("size=1m"));

@@ -44,7 +44,7 @@ impl ContainerOptions {
     pub(crate) fn request(&self, attached: Attached) -> Result<CreateRequest, String> {
         let (image, command) = self.image_and_command();
         let ports = ports(&self.publish, &self.expose)?;
-        let binds = short_forms(&self.volumes);
+        let binds = short_forms(&self.volumes)?;
         let networking = networking(self)?;
         let security = security(&self.security_options)?;
         self.check_modes()?;
