@@ -4,6 +4,7 @@
 //! documents, and `golden/differences.tsv` is the one list of every difference that stays, with its reason. A difference that is not listed fails
 //! the test, and so does a listed one that no longer occurs.
 
+mod answer;
 mod compare;
 mod differences;
 mod placeholder;

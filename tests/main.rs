@@ -11,9 +11,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
-mod recorded;
 mod run;
-mod shapes;
 mod streams;
 mod volumes;
 

@@ -86,6 +86,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Notes a difference.
+    #[expect(clippy::needless_pass_by_value, reason = "texts, numbers and documents are all given as they are")]
     pub(crate) fn differs(&mut self, place: &str, recorded: impl ToString, ours: impl ToString) {
         let short = |text: String| match text.char_indices().nth(240) {
             Some((end, _)) => format!("{}…", &text[..end]),
@@ -142,7 +143,7 @@ impl<'a> Comparison<'a> {
                 self.differs(place, wanted, "absent");
                 continue;
             }
-            while let Some(event) = ours.next() {
+            for event in ours.by_ref() {
                 if kind(event) == wanted {
                     self.json(&format!("{place}[]"), recorded, event);
                     break;

@@ -181,7 +181,7 @@ fn container(text: &str) -> Value {
     for (key, value) in given.as_object().expect("an object") {
         match (key.as_str(), value) {
             ("Labels", Value::Object(labels)) => {
-                labels.iter().for_each(|(key, value)| config["Labels"][key] = value.clone())
+                labels.iter().for_each(|(key, value)| config["Labels"][key] = value.clone());
             }
             _ => config[key] = value.clone(),
         }

@@ -54,7 +54,9 @@ mod tests {
     fn only_paths_below_the_root_of_a_process_are_foreign() {
         let path = Path::new("/proc/12/root/dev/shm");
         assert_eq!(ForeignPath::of(path), Some(ForeignPath { pid: 12, path: Path::new("dev/shm") }));
-        for own in ["/proc/self/root/dev/shm", "/proc/12/rootless/x", "/proc/12/cwd/x", "/proc/12", "/dev/shm", "root/x"] {
+        for own in
+            ["/proc/self/root/dev/shm", "/proc/12/rootless/x", "/proc/12/cwd/x", "/proc/12", "/dev/shm", "root/x"]
+        {
             assert_eq!(ForeignPath::of(Path::new(own)), None, "{own}");
         }
     }

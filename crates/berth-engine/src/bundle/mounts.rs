@@ -91,7 +91,7 @@ fn kernel_mounts(engine: &Inner, view: &ContainerView) -> Result<Vec<Mount>, Eng
 
 fn user_mount(point: &MountPoint, request: Option<&MountRequest>) -> Result<Mount, EngineError> {
     match point.kind {
-        MountPointKind::Tmpfs => Ok(tmpfs(point, request)),
+        MountPointKind::Tmpfs => tmpfs(point, request),
         MountPointKind::Bind if !Path::new(&point.source).exists() => Err(EngineError::invalid(format!(
             "invalid mount config for type \"bind\": bind source path does not exist: {}",
             point.source
@@ -124,7 +124,7 @@ fn bound(point: &MountPoint, request: Option<&MountRequest>) -> Mount {
     bind(&point.source, &point.destination, &words)
 }
 
-fn tmpfs(point: &MountPoint, request: Option<&MountRequest>) -> Mount {
+fn tmpfs(point: &MountPoint, request: Option<&MountRequest>) -> Result<Mount, EngineError> {
     let mut words = vec!["noexec".to_owned(), "nosuid".to_owned(), "nodev".to_owned()];
     if !point.writable {
         words.push("ro".to_owned());
@@ -137,18 +137,42 @@ fn tmpfs(point: &MountPoint, request: Option<&MountRequest>) -> Mount {
             words.push(format!("mode={:o}", options.mode));
         }
         for word in &options.options {
+            if !is_tmpfs_option(word) {
+                let target = &point.destination;
+                return Err(EngineError::invalid(format!("invalid tmpfs option {word:?} of {target}")));
+            }
             // A word of the user's takes its opposite away.
             let opposite = word.strip_prefix("no").map_or_else(|| format!("no{word}"), str::to_owned);
             words.retain(|known| *known != opposite);
             words.push(word.clone());
         }
     }
-    Mount {
+    Ok(Mount {
         destination: (&point.destination).into(),
         kind: "tmpfs".to_owned(),
         source: "tmpfs".to_owned(),
         options: words,
         ..Mount::default()
+    })
+}
+
+/// Whether the kernel will take an option of a tmpfs; by itself it does not say which one it refuses. See tmpfs(5).
+fn is_tmpfs_option(option: &str) -> bool {
+    let Some((name, value)) = option.split_once('=') else {
+        let plain = option.strip_prefix("no").unwrap_or(option);
+        let flags = ["suid", "dev", "exec", "mand", "atime", "diratime", "relatime", "strictatime"];
+        return flags.contains(&plain)
+            || matches!(option, "defaults" | "ro" | "rw" | "sync" | "async" | "dirsync")
+            || crate::spec::Propagation::from_word(option).is_some();
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    match name {
+        "size" => is_number(value.strip_suffix(['k', 'm', 'g', 't', 'K', 'M', 'G', 'T', '%']).unwrap_or(value)),
+        "nr_blocks" | "nr_inodes" => is_number(value.strip_suffix(['k', 'm', 'g', 'K', 'M', 'G']).unwrap_or(value)),
+        "uid" | "gid" => is_number(value),
+        "mode" => u32::from_str_radix(value, 8).is_ok(),
+        "mpol" | "huge" => true,
+        _ => false,
     }
 }
 

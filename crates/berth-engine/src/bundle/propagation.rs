@@ -12,8 +12,11 @@ pub(super) fn check(source: &Path, wanted: Propagation) -> Result<(), EngineErro
         Propagation::Slave | Propagation::Rslave => (&["shared:", "master:"], "shared or slave"),
     };
     let file = "/proc/self/mountinfo";
-    let table = std::fs::read_to_string(file)
-        .map_err(|source| EngineError::Io { what: "reading", path: file.into(), source })?;
+    let table = std::fs::read_to_string(file).map_err(|source| EngineError::Io {
+        what: "reading",
+        path: file.into(),
+        source,
+    })?;
     let real = source.canonicalize().unwrap_or_else(|_| source.to_owned());
     match mount_of(&table, &real) {
         Some((point, optional)) if !optional.iter().any(|field| tags.iter().any(|tag| field.starts_with(tag))) => {

@@ -224,9 +224,12 @@ fn programs(lines: &mut Lines, info: &Document) {
         return;
     }
     lines.fact("Init Binary", &info.init_binary);
-    lines.fact("containerd version", &info.containerd_commit.id);
-    lines.fact("runc version", &info.runc_commit.id);
-    lines.fact("init version", &info.init_commit.id);
+    // An engine without those programs has nothing to say about them.
+    let others =
+        [("containerd", &info.containerd_commit.id), ("runc", &info.runc_commit.id), ("init", &info.init_commit.id)];
+    if others.iter().any(|(_, version)| !version.is_empty()) {
+        others.iter().for_each(|(program, version)| lines.fact(&format!("{program} version"), version));
+    }
     if info.security_options.is_empty() {
         return;
     }

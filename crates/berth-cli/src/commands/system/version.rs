@@ -48,9 +48,12 @@ Server:{{if .Platform.Name}} {{.Platform.Name}}{{end}}
   {{- if eq .Name \"Engine\" }}
   Version:\t{{.Version}}
   API version:\t{{index .Details \"ApiVersion\"}} (minimum version {{index .Details \"MinAPIVersion\"}})
-  Go version:\t{{index .Details \"GoVersion\"}}
-  Git commit:\t{{index .Details \"GitCommit\"}}
-  Built:\t{{index .Details \"BuildTime\"}}
+  {{- if index .Details \"GoVersion\"}}
+  Go version:\t{{index .Details \"GoVersion\"}}{{end}}
+  {{- if index .Details \"GitCommit\"}}
+  Git commit:\t{{index .Details \"GitCommit\"}}{{end}}
+  {{- if index .Details \"BuildTime\"}}
+  Built:\t{{index .Details \"BuildTime\"}}{{end}}
   OS/Arch:\t{{index .Details \"Os\"}}/{{index .Details \"Arch\"}}
   Experimental:\t{{index .Details \"Experimental\"}}
   {{- else }}
