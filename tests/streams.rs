@@ -225,3 +225,25 @@ fn wait_sends_its_head_before_the_container_ends() {
     assert_eq!(berth.api("POST", "/containers/box/kill", None).0, 204);
     assert!(String::from_utf8_lossy(&client.rest()).contains("{\"StatusCode\":137}"));
 }
+
+#[test]
+fn who_reads_slowly_gets_all_of_it_after_the_end() {
+    let berth = start();
+    for words in ["--rm", "--log-driver none", "--restart no"] {
+        berth.run(&format!("create --name flood {words} busybox sh -c 'yes | head -c 1000000'")).succeeds();
+        let mut raw = Raw::open(&berth, &attach("flood", "stream=1&stdout=1", UPGRADE));
+        raw.await_head();
+        raw.1.clear();
+        run(&berth, "flood");
+        // Nothing is read until the container is gone, and its shim has been asked to leave.
+        crate::eventually("the container has ended", || berth.run("ps -q").stdout.is_empty());
+        let _ = berth.run("rm flood");
+        crate::eventually("the container is removed", || berth.run("ps -aq").stdout.is_empty());
+        let (bytes, mut told, mut at) = (raw.rest(), 0, 0);
+        while let Some(length) = bytes.get(at + 4..at + 8) {
+            let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
+            (told, at) = (told + length, at + 8 + length);
+        }
+        assert_eq!((told, at), (1_000_000, bytes.len()), "{words}");
+    }
+}

@@ -159,7 +159,7 @@ fn line(report: &Report, row: &Row, measures: &[Measure]) -> String {
     let mut text =
         format!("| {} | {} | {} |", row.case, row.engine, count.map(|count| count.to_string()).unwrap_or_default());
     if let Some(failure) = &row.failure {
-        let _ = write!(text, " failed: {} |", failure.replace('|', "/"));
+        let _ = write!(text, " failed: {} |", failure.replace('|', " "));
         text.push_str(&" |".repeat(measures.len() * 2 - 1));
         return text + " |\n";
     }

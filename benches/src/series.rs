@@ -55,12 +55,13 @@ pub fn turns(
         rows.push(row.with(Measure::Wall, wall).with(Measure::Cpu, cpu));
     }
     let case = cases.first().map_or("any", String::as_str);
-    rows.extend(failures.into_iter().map(|(number, reason)| failed(case, &engines[number], reason)));
+    rows.extend(failures.into_iter().map(|(number, reason)| failed(case, &engines[number], &reason)));
     rows
 }
 
-/// A row that says why it has no figures.
-pub fn failed(case: &str, engine: &Engine, reason: String) -> Row {
+/// A row that says why it has no figures, in the first words of the reason.
+pub fn failed(case: &str, engine: &Engine, reason: &str) -> Row {
+    let reason = reason.split(" / ").next().unwrap_or_default().chars().take(120).collect();
     Row { failure: Some(reason), ..Row::new(case, engine.kind.name()) }
 }
 

@@ -63,7 +63,7 @@ pub fn measure(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Vec<Row>>
                         engine.kind.name(),
                         fleet.title()
                     ));
-                    rows.push(failed(&format!("start {}", fleet.title()), engine, format!("{error:#}")));
+                    rows.push(failed(&format!("start {}", fleet.title()), engine, &format!("{error:#}")));
                     engine.lost = Some(format!("{error:#}"));
                 }
             }

@@ -201,6 +201,11 @@ impl Client {
         self.ended = true;
     }
 
+    /// Whether no output will come any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether everything has been sent that ever will be.
     pub fn is_done(&self) -> bool {
         self.ended && self.backlog.is_empty()

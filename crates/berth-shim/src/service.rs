@@ -248,7 +248,7 @@ impl Shim {
                 crate::records::remove(directory);
             }
         }
-        self.dismiss_all();
+        self.take_leave();
         self.chores.clear();
         if let Some(listener) = self.listener.take() {
             listener.remove();

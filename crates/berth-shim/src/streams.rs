@@ -211,9 +211,16 @@ impl Shim {
         self.settle(number);
     }
 
-    /// Lets clients go that have not taken everything: the shim leaves.
-    pub(crate) fn dismiss_all(&mut self) {
-        for client in std::mem::take(&mut self.clients) {
+    /// The shim leaves: no client gets anything new. Those that have not yet taken all of what a process said that is gone keep the shim
+    /// until they have, or are gone themselves.
+    pub(crate) fn take_leave(&mut self) {
+        let processes: Vec<u32> = self.clients.iter().map(|client| client.process).collect();
+        for number in processes {
+            self.end_streams(number);
+        }
+        let (waiting, others) = std::mem::take(&mut self.clients).into_iter().partition(Client::has_ended);
+        self.clients = waiting;
+        for client in others {
             client.close(&self.poll);
         }
     }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 /// What is done, and what it prints, line by line. `$R` runs a container in the shim.
 const STEPS: &[(&str, &str)] = &[
-    ("ctr run --rm $R $ROOT t1 /bin/sh -c 'echo out; echo err >&2; exit 3' 2>&1; echo $?", "out\nerr\n3\n"),
+    // `ctr` copies the two streams side by side: which comes first is chance.
+    ("(ctr run --rm $R $ROOT t1 /bin/sh -c 'echo out; echo err >&2; exit 3' 2>&1; echo $?) | sort", "3\nerr\nout\n"),
     // The pause keeps `ctr` from reading the end of its input before it knows whom to tell.
     ("(echo typed; sleep 1) | ctr run --rm $R $ROOT t2 /bin/cat; echo $?", "typed\n0\n"),
     ("ctr run -d $R $ROOT t3 /bin/sleep 100; ctr task ls | tail -n +2 | awk '{print $1, $3}'", "t3 RUNNING\n"),
