@@ -1,7 +1,6 @@
 //! The `busybox` image: Debian's static busybox, its links, and the files that make a small system.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -44,14 +43,12 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, mod
     tar.append_data(&mut header, path, content).expect("memory");
 }
 
-/// The image's file system as a file, made once for all tests of a process.
-pub(crate) fn busybox_archive() -> &'static Path {
-    static ARCHIVE: OnceLock<tempfile::TempPath> = OnceLock::new();
-    ARCHIVE.get_or_init(|| {
-        let mut file = tempfile::Builder::new().prefix("berth-busybox-").suffix(".tar").tempfile().expect("a file");
-        file.write_all(&busybox_tar()).expect("room for 3 MB");
-        file.into_temp_path()
-    })
+/// The image's file system as a file in `directory`; its bytes are made once for all tests of a process.
+pub(crate) fn busybox_archive(directory: &Path) -> PathBuf {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    let path = directory.join("busybox.tar");
+    std::fs::write(&path, BYTES.get_or_init(busybox_tar)).expect("room for 3 MB");
+    path
 }
 
 /// The image's file system as a directory, for bundles of the runtime.

@@ -45,7 +45,7 @@ impl Berth {
     #[must_use]
     pub fn start(program: &str) -> Self {
         let berth = Self::start_empty(program, &[]);
-        let archive = image::busybox_archive();
+        let archive = image::busybox_archive(berth.sandbox.path());
         berth.run(&format!("import --change 'CMD [\"sh\"]' {} busybox:latest", archive.display())).succeeds();
         berth
     }
