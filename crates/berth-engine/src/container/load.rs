@@ -10,7 +10,7 @@ use crate::{
     EngineError, Inner,
     network::Attachment,
     reconcile::{self, Found, Start},
-    shim::Shim,
+    shim::{Exit, Shim},
     view::ContainerView,
 };
 
@@ -55,20 +55,13 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
     }
     ended.sort_by_key(|(exit, ..)| exit.at);
     for (exit, handle, shim, network) in ended {
-        let replayed = handle
-            .run(move |container| {
-                Box::pin(async move {
-                    container.network = Some(network);
-                    if let Some((shim, start)) = shim {
-                        container.catch_up(start)?;
-                        container.shim = Some(shim);
-                    }
-                    container.ended(exit).await
-                })
-            })
-            .await;
-        if let Err(error) = replayed {
-            tracing::warn!(container = %handle.view().id.short(), %error, "an exit could not be replayed");
+        let replayed = handle.run(move |container| Box::pin(container.replay(exit, shim, network))).await;
+        match replayed {
+            Ok(Replay::Done) => {}
+            Ok(Replay::WasKnown(durability)) => take_up(&handle, &handle.view(), durability),
+            Err(error) => {
+                tracing::warn!(container = %handle.view().id.short(), %error, "an exit could not be replayed");
+            }
         }
     }
     Ok(handles)
@@ -90,6 +83,14 @@ fn take_up(handle: &Handle, view: &ContainerView, durability: Durability) {
             tracing::warn!(container = %handle.view().id.short(), %error, "what was begun could not be finished");
         }
     });
+}
+
+/// What came of an exit that was found.
+enum Replay {
+    /// It was news, and is recorded now.
+    Done,
+    /// The record had it already; only the shim had not been ended, or what was to follow not been done.
+    WasKnown(Durability),
 }
 
 /// What an earlier engine did not get done.
@@ -122,6 +123,32 @@ impl Container {
         self.shim = Some(shim);
         self.start_health_checks();
         Ok(())
+    }
+
+    /// Takes an exit that happened without an engine, unless an earlier one has recorded it.
+    async fn replay(
+        &mut self,
+        exit: Exit,
+        shim: Option<(Shim, Start)>,
+        network: Attachment,
+    ) -> Result<Replay, EngineError> {
+        let state = self.view().state.clone();
+        let (shim, start) = shim.unzip();
+        self.shim = shim;
+        let is_news = state.is_running()
+            || start.is_some_and(|start| {
+                !matches!(state, State::Removing) && state.last_run().is_none_or(|run| run.started < start.at)
+            });
+        if !is_news {
+            self.clear_shim_in_background();
+            return Ok(Replay::WasKnown(self.durability));
+        }
+        self.network = Some(network);
+        if let Some(start) = start {
+            self.catch_up(start)?;
+        }
+        self.ended(exit).await?;
+        Ok(Replay::Done)
     }
 
     /// Learns of a start that was not yet on record when the last engine ended.
