@@ -34,7 +34,7 @@ pub(crate) fn start(client: &Client) -> Result<(), CliError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         CliError::message(format!("cannot start the daemon: {what}: {error}"))
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(RUN_DIRECTORY).map_err(|e| failed(RUN_DIRECTORY, &e))?;
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(RUN_DIRECTORY).map_err(|e| failed(RUN_DIRECTORY, &e))?;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(LOCK_FILE);
     let lock = lock.map_err(|error| failed(LOCK_FILE, &error))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(LOCK_FILE, &error))?;

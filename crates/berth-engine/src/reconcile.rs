@@ -62,7 +62,8 @@ fn make_directories(config: &EngineConfig) -> Result<(), EngineError> {
     for (name, mode) in [("containers", 0o710), ("volumes", 0o701)] {
         private(&config.root.join(name), mode)?;
     }
-    private(&config.run, 0o700)?;
+    // The members of the socket's group pass through to it; everything beside it is closed by itself.
+    private(&config.run, 0o711)?;
     for name in ["s", "shims", "bundles", "seccomp", "bin"] {
         private(&config.run.join(name), 0o700)?;
     }
@@ -122,6 +123,9 @@ fn sweep(engine: &Inner, known: &HashSet<String>, live: &[ContainerId]) {
                 tracing::warn!(path = %path.display(), %error, "a leftover cannot be removed");
             }
         }
+    }
+    if let Err(error) = engine.volumes.sweep_unfinished(known) {
+        tracing::warn!(%error, "volumes of containers that were never made cannot be removed");
     }
     match engine.snapshots.containers() {
         Ok(prepared) => {
@@ -270,6 +274,7 @@ pub(crate) fn view_of(engine: &Inner, record: Recorded) -> ContainerView {
         mounts: record.mounts,
         execs: Vec::new(),
         health: None,
+        remove_volumes: record.remove_volumes,
         removed: false,
         final_code,
         state: record.state,

@@ -1,6 +1,8 @@
 //! One SQLite file: a writer thread that shares commits, and a few readers.
 
 use std::{
+    fs, io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -41,6 +43,7 @@ impl Database {
     /// Opens the file, brings it to the newest format and starts the writer.
     pub(crate) fn open(path: &Path, steps: &Steps, durability: Durability) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        close_to_others(path).map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
         let mut connection = Connection::open(path).map_err(failed)?;
         let synchronous = match durability {
             Durability::Durable => "FULL",
@@ -151,6 +154,21 @@ impl CommitFailed {
     }
 }
 
+/// Records hold what containers were told in confidence, such as their environment. SQLite gives its side files the mode
+/// of the database, so that only those of an earlier version have to be closed by hand.
+fn close_to_others(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    for side in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(side);
+        match fs::set_permissions(Path::new(&file), fs::Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn configure(connection: &Connection, synchronous: &str) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -258,6 +276,20 @@ mod tests {
         Connection::open(&path).expect("open").pragma_update(None, "user_version", 9).expect("set");
         let error = Database::open(&path, &STEPS, Durability::Durable).err().expect("refused");
         assert!(error.to_string().contains("has format 9, this engine knows up to 1"), "{error}");
+    }
+
+    #[test]
+    fn records_are_closed_to_others_with_their_side_files() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("t.db");
+        fs::write(&path, "").expect("an open file of before");
+        let database = Database::open(&path, &STEPS, Durability::Durable).expect("open");
+        insert(&database, 1).expect("insert");
+        for entry in fs::read_dir(dir.path()).expect("list") {
+            let entry = entry.expect("entry");
+            let mode = entry.metadata().expect("metadata").permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", entry.path().display());
+        }
     }
 
     #[test]
