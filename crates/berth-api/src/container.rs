@@ -53,6 +53,32 @@ wire! {
         pub mounts: Vec<MountPoint>,
     }
 
+    /// What the default columns of a list show of a [`ContainerSummary`]. Most of an entry's text is about other things, and
+    /// is passed over unread here.
+    pub struct ContainerColumns {
+        /// As in the summary.
+        pub id: String,
+        /// As in the summary.
+        pub names: Vec<String>,
+        /// As in the summary.
+        pub image: String,
+        /// As in the summary.
+        #[serde(rename = "ImageID")]
+        pub image_id: String,
+        /// As in the summary.
+        pub command: String,
+        /// As in the summary.
+        pub created: i64,
+        /// As in the summary.
+        pub ports: Vec<PortSummary>,
+        /// As in the summary.
+        pub size_rw: i64,
+        /// As in the summary.
+        pub size_root_fs: i64,
+        /// As in the summary.
+        pub status: String,
+    }
+
     /// Two fields of the host configuration.
     pub struct HostConfigSummary {
         /// Network mode.
@@ -271,5 +297,14 @@ wire! {
         pub path: String,
         /// 0 modified, 1 added, 2 deleted.
         pub kind: u8,
+    }
+}
+
+impl From<ContainerColumns> for ContainerSummary {
+    fn from(columns: ContainerColumns) -> Self {
+        let ContainerColumns { id, names, image, image_id, command, created, ports, size_rw, size_root_fs, status } =
+            columns;
+        let rest = ContainerSummary::default();
+        ContainerSummary { id, names, image, image_id, command, created, ports, size_rw, size_root_fs, status, ..rest }
     }
 }

@@ -53,6 +53,18 @@ pub fn write<R: Row>(out: &mut dyn Write, format: &str, rows: impl IntoIterator<
     write_values(out, format, rows.into_iter().map(row_value), header_value(R::COLUMNS))
 }
 
+/// As [`write`], for rows that are still being read and may fail.
+///
+/// # Errors
+/// Also those of the rows; nothing is written then.
+pub fn write_read<R: Row>(
+    out: &mut dyn Write,
+    format: &str,
+    rows: impl IntoIterator<Item = Result<R, CliError>>,
+) -> Result<(), CliError> {
+    write_all(out, format, rows.into_iter().map(|row| row.map(row_value)), header_value(R::COLUMNS))
+}
+
 /// As [`write`], for rows of several types under one header.
 pub fn write_values(
     out: &mut dyn Write,
@@ -60,10 +72,19 @@ pub fn write_values(
     rows: impl IntoIterator<Item = Value>,
     header: Value,
 ) -> Result<(), CliError> {
+    write_all(out, format, rows.into_iter().map(Ok), header)
+}
+
+fn write_all(
+    out: &mut dyn Write,
+    format: &str,
+    rows: impl Iterator<Item = Result<Value, CliError>>,
+    header: Value,
+) -> Result<(), CliError> {
     let template = Template::parse(&template_text(format)).map_err(parsing_error)?;
     let mut body = String::new();
     for row in rows {
-        body.push_str(&template.execute(row, MissingKey::NoValue).map_err(parsing_error)?);
+        body.push_str(&template.execute(row?, MissingKey::NoValue).map_err(parsing_error)?);
         body.push('\n');
     }
     if !is_table(format) {

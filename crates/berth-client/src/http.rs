@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod connection;
+pub mod elements;
 pub mod response;
 
 /// A head larger than this is not the daemon's.

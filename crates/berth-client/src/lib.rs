@@ -28,6 +28,7 @@ mod version;
 pub use client::Client;
 pub use endpoint::{Endpoint, InvalidEndpoint, TlsFiles, TlsMode};
 pub use error::ClientError;
+pub use http::elements::Elements;
 pub use http::response::Response;
 pub use request::{Body, InFlight, Request};
 pub use transport::Stream;

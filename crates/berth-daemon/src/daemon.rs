@@ -10,6 +10,7 @@ use berth_engine::spec::CgroupMode;
 
 use crate::host_facts::HostFacts;
 use crate::http::error::ApiError;
+use crate::list_entries::ListEntries;
 use crate::manifests::Manifests;
 use crate::settings::Settings;
 use crate::translate::host::Defaults;
@@ -26,6 +27,8 @@ pub struct Daemon {
     pub id: String,
     /// The manifests that containers run.
     pub manifests: Manifests,
+    /// Entries of the container list that were sent before.
+    pub list_entries: ListEntries,
     /// Held by the one prune that may run.
     pub prune: Mutex<()>,
 }

@@ -3,6 +3,7 @@
 //! Endpoints answer the newest shape; these functions add what has left since and take away what came later. Nothing is
 //! done for a client that speaks a version without differences.
 
+use berth_api::container::ContainerSummary;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -77,16 +78,46 @@ fn add_short_id_to_aliases(network: &mut Map<String, Value>, short_id: &str) {
     }
 }
 
-/// An entry of the container list before 1.52.
-pub fn container_summary(fields: &mut Map<String, Value>, version: ApiVersion) {
-    fields.remove("Health");
-    if version.before(48) {
-        fields.remove("ImageManifestDescriptor");
+/// What clients of a version see of an entry of the container list, from the fewest fields to all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SummaryShape {
+    /// Before 1.46.
+    First,
+    /// With annotations.
+    Annotated,
+    /// With the image's manifest, from 1.48.
+    Described,
+    /// With health, from 1.52.
+    Whole,
+}
+
+impl SummaryShape {
+    /// The shape that clients of a version expect.
+    pub fn of(version: ApiVersion) -> Self {
+        match version {
+            _ if version.before(46) => SummaryShape::First,
+            _ if version.before(48) => SummaryShape::Annotated,
+            _ if version.before(52) => SummaryShape::Described,
+            _ => SummaryShape::Whole,
+        }
     }
-    if version.before(46)
-        && let Some(host) = fields.get_mut("HostConfig").and_then(Value::as_object_mut)
-    {
-        host.remove("Annotations");
+
+    /// Whether entries say which manifest the container runs.
+    pub fn has_manifest(self) -> bool {
+        self >= SummaryShape::Described
+    }
+
+    /// Takes away what came later.
+    pub fn adapt(self, entry: &mut ContainerSummary) {
+        if self < SummaryShape::Whole {
+            entry.health = None;
+        }
+        if !self.has_manifest() {
+            entry.image_manifest_descriptor = None;
+        }
+        if self < SummaryShape::Annotated {
+            entry.host_config.annotations.clear();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod daemon;
 mod gates;
 mod host_facts;
 mod http;
+mod list_entries;
 mod listen;
 mod lock;
 mod logging;

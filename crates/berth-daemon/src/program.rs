@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::daemon::{self, Daemon};
 use crate::host_facts::HostFacts;
 use crate::lock::{PidFile, RootLock};
+use crate::list_entries::ListEntries;
 use crate::manifests::Manifests;
 use crate::options::{self, OptionsError};
 use crate::settings::{self, Settings};
@@ -109,6 +110,7 @@ async fn serve(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn E
         host: HostFacts::probe(),
         id,
         manifests: Manifests::default(),
+        list_entries: ListEntries::default(),
         prune: std::sync::Mutex::new(()),
     });
     let (stop, stopping) = watch::channel(false);

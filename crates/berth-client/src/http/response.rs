@@ -7,9 +7,13 @@ use serde::de::DeserializeOwned;
 
 use super::body::Remaining;
 use super::connection::{Connection, Head};
+use super::elements::Elements;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::transport::Stream;
+
+/// The most bytes for which room is made on the word of a header alone.
+const LARGEST_ROOM: u64 = 16 << 20;
 
 /// An answer with a status below 400. Reading it to the end gives its connection back to the client; dropping it before closes it.
 #[derive(Debug)]
@@ -45,9 +49,18 @@ impl<'c> Response<'c> {
         serde_json::from_slice(&bytes).map_err(|source| ClientError::Document { request: self.request.clone(), source })
     }
 
+    /// Reads the whole body as a JSON list, whose elements are then parsed one at a time.
+    pub fn elements<T: DeserializeOwned>(mut self) -> Result<Elements<T>, ClientError> {
+        let text = self.read_all()?;
+        Ok(Elements::new(self.request, text))
+    }
+
     /// Reads the whole body.
     pub fn read_all(&mut self) -> Result<Vec<u8>, ClientError> {
-        let mut bytes = Vec::new();
+        let mut bytes = match self.remaining {
+            Remaining::Length(length) => Vec::with_capacity(length.min(LARGEST_ROOM) as usize),
+            _ => Vec::new(),
+        };
         match self.read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
             Err(source) => Err(ClientError::Broken { endpoint: self.client.endpoint().to_string(), source }),

@@ -89,6 +89,11 @@ impl Reply {
         Reply::json_with(StatusCode::OK, document)
     }
 
+    /// A document with status 200 that is already text, its line end included.
+    pub fn json_text(text: Vec<u8>) -> Self {
+        Reply::Http(typed(StatusCode::OK, "application/json", Payload::whole(text)))
+    }
+
     /// A document with another status.
     pub fn json_with(status: StatusCode, document: &impl Serialize) -> Self {
         Reply::Http(typed(status, "application/json", Payload::whole(line(document))))
@@ -125,9 +130,14 @@ impl Reply {
 
 /// A document as one line, as it stands in every JSON answer.
 pub fn line(document: &impl Serialize) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(document).expect("documents of the API have text keys only");
+    let mut bytes = self::document(document);
     bytes.push(b'\n');
     bytes
+}
+
+/// A document as text without a line end, as it stands inside another.
+pub fn document(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("documents of the API have text keys only")
 }
 
 fn typed(status: StatusCode, media_type: &'static str, payload: Payload) -> Response<Payload> {

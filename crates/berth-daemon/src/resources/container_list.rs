@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use berth_api::descriptor::Descriptor;
 use berth_engine::ContainerView;
 use berth_engine::spec::PortProto;
 use berth_image::{ManifestKind, ManifestSummary};
@@ -10,11 +11,11 @@ use berth_model::{Digest, Timestamp};
 use regex::Regex;
 
 use crate::daemon::Daemon;
-use crate::gates;
+use crate::gates::SummaryShape;
 use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::filters::Filters;
-use crate::http::reply::Reply;
+use crate::http::reply::{self, Reply};
 use crate::http::router::{Endpoint, endpoint};
 use crate::translate::inspect::Sizes;
 use crate::translate::{endpoints, summary, time};
@@ -51,20 +52,78 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
     };
     let all_views = call.daemon.engine.containers().into_iter().filter(wanted);
     let chosen: Vec<_> = all_views.take(limit.unwrap_or(usize::MAX)).collect();
-    let manifests = match call.version.before(48) {
-        true => vec![None; chosen.len()],
-        false => call.daemon.manifests.of(&call.daemon.engine, &chosen).await,
-    };
-    let now = time::now();
-    let mut entries = Vec::new();
-    for (view, manifest) in chosen.into_iter().zip(manifests) {
-        let sizes = match call.query.flag("size") {
-            true => Some(sizes(&call.daemon, &view).await?),
-            false => None,
-        };
-        entries.push(summary::container(&view, now, manifest, sizes));
+    let shape = SummaryShape::of(call.version);
+    match call.query.flag("size") {
+        true => with_sizes(&call.daemon, &chosen, shape).await,
+        false => Ok(Reply::json_text(joined(&texts(&call.daemon, &chosen, shape).await))),
     }
-    Ok(gates::reply(&entries, call.version, 52, gates::container_summary))
+}
+
+/// The entries of some containers, those from the last time where they are still true.
+async fn texts(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShape) -> Vec<Arc<[u8]>> {
+    let now = time::now();
+    let statuses: Vec<String> = views.iter().map(|view| summary::status(view, now)).collect();
+    let kept: Vec<_> =
+        views.iter().zip(&statuses).map(|(view, status)| daemon.list_entries.find(view, shape, status)).collect();
+    let changed: Vec<_> =
+        views.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(view, _)| view.clone()).collect();
+    let mut manifests = manifests(daemon, &changed, shape).await.into_iter();
+    let mut fresh = Vec::new();
+    let mut texts = Vec::with_capacity(views.len());
+    for ((view, status), kept) in views.iter().zip(statuses).zip(kept) {
+        if let Some(text) = kept {
+            texts.push(text);
+            continue;
+        }
+        let manifest = manifests.next().flatten();
+        // An image whose content is gone may come back.
+        let is_lasting = manifest.is_some() || !shape.has_manifest();
+        let mut entry = summary::container(view, status.clone(), manifest, None);
+        shape.adapt(&mut entry);
+        let text: Arc<[u8]> = reply::document(&entry).into();
+        if is_lasting {
+            fresh.push((view, status, Arc::clone(&text)));
+        }
+        texts.push(text);
+    }
+    if !fresh.is_empty() {
+        daemon.list_entries.keep(shape, fresh.into_iter());
+    }
+    texts
+}
+
+/// Sizes change without the container's snapshot, so nothing is kept of them.
+async fn with_sizes(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShape) -> Result<Reply, ApiError> {
+    let now = time::now();
+    let mut entries = Vec::with_capacity(views.len());
+    for (view, manifest) in views.iter().zip(manifests(daemon, views, shape).await) {
+        let sizes = sizes(daemon, view).await?;
+        let mut entry = summary::container(view, summary::status(view, now), manifest, Some(sizes));
+        shape.adapt(&mut entry);
+        entries.push(entry);
+    }
+    Ok(Reply::json(&entries))
+}
+
+async fn manifests(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShape) -> Vec<Option<Descriptor>> {
+    match shape.has_manifest() && !views.is_empty() {
+        true => daemon.manifests.of(&daemon.engine, views).await,
+        false => vec![None; views.len()],
+    }
+}
+
+/// Entries as one JSON list.
+fn joined(entries: &[Arc<[u8]>]) -> Vec<u8> {
+    let mut list = Vec::with_capacity(entries.iter().map(|entry| entry.len() + 1).sum::<usize>() + 3);
+    list.push(b'[');
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            list.push(b',');
+        }
+        list.extend_from_slice(entry);
+    }
+    list.extend_from_slice(b"]\n");
+    list
 }
 
 /// What a container wrote, and that together with its image.

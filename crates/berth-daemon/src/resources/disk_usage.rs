@@ -118,7 +118,7 @@ async fn add_containers(daemon: &Arc<Daemon>, wanted: &Wanted, usage: &mut DiskU
         } else {
             reclaimable += sizes.written;
         }
-        list.push(summary::container(&view, now, None, Some(sizes)));
+        list.push(summary::container(&view, summary::status(&view, now), None, Some(sizes)));
     }
     if wanted.groups {
         usage.container_usage = Some(ContainerUsage {

@@ -11,10 +11,10 @@ use berth_model::{Timestamp, human_duration};
 use crate::translate::inspect::Sizes;
 use crate::translate::{endpoints, health, mounts, ports};
 
-/// Shows a container in the list.
+/// Shows a container in the list, its state in the words of [`status`].
 pub fn container(
     view: &ContainerView,
-    now: Timestamp,
+    status: String,
     manifest: Option<Descriptor>,
     sizes: Option<Sizes>,
 ) -> ContainerSummary {
@@ -33,7 +33,7 @@ pub fn container(
         size_root_fs: sizes.whole,
         labels: spec.config.labels.clone(),
         state: view.state.word().to_owned(),
-        status: status(view, now),
+        status,
         host_config: HostConfigSummary {
             network_mode: endpoints::main_network(&spec.host.network),
             annotations: spec.host.annotations.clone(),

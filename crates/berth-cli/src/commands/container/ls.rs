@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
 
-use berth_api::container::ContainerSummary;
+use berth_api::container::{ContainerColumns, ContainerSummary};
 use berth_api::descriptor::Platform;
+use berth_client::Response;
 use berth_model::decimal_size;
 use clap::Args;
 
@@ -67,21 +68,28 @@ impl Command for Ls {
                 !source.is_empty() && table::asks_for(&source, "Size", empty)? && !self.quiet
             }
         };
-        let containers = self.fetch(cx, size)?;
+        let response = self.fetch(cx, size)?;
         let row = |container| ContainerRow { container, trunc: !self.no_trunc };
+        let format = layout(&source, self.quiet, size);
         let mut out = cx.stdout();
-        table::write(&mut out, &layout(&source, self.quiet, size), containers.into_iter().map(row))?;
+        if matches!(source.as_str(), "" | "table") || self.quiet {
+            let containers = response.elements::<ContainerColumns>()?;
+            table::write_read(&mut out, &format, containers.map(|container| Ok(row(container?.into()))))?;
+        } else {
+            let containers = response.elements()?;
+            table::write_read(&mut out, &format, containers.map(|container| Ok(row(container?))))?;
+        }
         Ok(out.flush()?)
     }
 }
 
 impl Ls {
-    fn fetch(&self, cx: &Context, size: bool) -> Result<Vec<ContainerSummary>, CliError> {
+    fn fetch<'c>(&self, cx: &'c Context, size: bool) -> Result<Response<'c>, CliError> {
         let limit = if self.latest && self.last == -1 { 1 } else { self.last };
         let limit = (limit > 0).then(|| limit.to_string());
         let filters = Filters::of(&self.filter).to_query();
         let request = cx.client()?.get("/containers/json").flag("all", self.all).query_opt("limit", limit.as_deref());
-        Ok(request.flag("size", size).query_opt("filters", filters.as_deref()).send()?.json()?)
+        Ok(request.flag("size", size).query_opt("filters", filters.as_deref()).send()?)
     }
 }
 

@@ -1,0 +1,53 @@
+//! The entries of the container list as they were last sent, so that a list costs a copy and not a translation.
+//!
+//! An entry is worth sending again while the container's snapshot is the same and its status reads the same ("Up 5
+//! minutes" changes by itself). Nothing has to be told when a container changes: its snapshot is another one then.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use berth_engine::ContainerView;
+use berth_model::ContainerId;
+
+use crate::gates::SummaryShape;
+
+/// Entries by container, and by what clients of several versions see of it.
+#[derive(Default)]
+pub struct ListEntries {
+    kept: Mutex<HashMap<(ContainerId, SummaryShape), Entry>>,
+}
+
+struct Entry {
+    /// Only compared: it does not keep an old snapshot in memory.
+    view: Weak<ContainerView>,
+    status: String,
+    text: Arc<[u8]>,
+}
+
+impl ListEntries {
+    /// The entry that was kept for a snapshot with this status, if it is still true.
+    pub fn find(&self, view: &Arc<ContainerView>, shape: SummaryShape, status: &str) -> Option<Arc<[u8]>> {
+        let kept = self.lock();
+        let entry = kept.get(&(view.id.clone(), shape))?;
+        let is_same = std::ptr::eq(entry.view.as_ptr(), Arc::as_ptr(view)) && entry.status == status;
+        is_same.then(|| Arc::clone(&entry.text))
+    }
+
+    /// Keeps new entries, and forgets those of containers that have changed or are gone.
+    pub fn keep<'a>(
+        &self,
+        shape: SummaryShape,
+        entries: impl Iterator<Item = (&'a Arc<ContainerView>, String, Arc<[u8]>)>,
+    ) {
+        let mut kept = self.lock();
+        kept.retain(|_, entry| entry.view.strong_count() > 0);
+        kept.extend(entries.map(|(view, status, text)| {
+            ((view.id.clone(), shape), Entry { view: Arc::downgrade(view), status, text })
+        }));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(ContainerId, SummaryShape), Entry>> {
+        // The map is whole between any two statements that could panic.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
