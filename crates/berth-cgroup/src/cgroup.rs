@@ -35,6 +35,8 @@ const CONTROLLERS: &str = "cgroup.controllers";
 pub struct Cgroup {
     layout: Layout,
     path: CgroupPath,
+    /// Whether every directory of it was made by [`create`](Self::create): then each limit has the kernel's default.
+    fresh: bool,
 }
 
 impl Cgroup {
@@ -46,10 +48,10 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Create`], [`CgroupError::NotEmpty`], [`CgroupError::Frozen`].
     pub fn create(layout: &Layout, path: &CgroupPath) -> Result<Self, CgroupError> {
-        let cgroup = Self { layout: layout.clone(), path: path.clone() };
+        let cgroup = Self { layout: layout.clone(), path: path.clone(), fresh: false };
         let mut made = Vec::new();
         match cgroup.make_directories(&mut made).and_then(|()| cgroup.prepare()) {
-            Ok(()) => Ok(cgroup),
+            Ok(()) => Ok(Self { fresh: made.len() == layout.hierarchies().len(), ..cgroup }),
             Err(error) => {
                 // The first failure is the one to report; what cannot be taken back is empty and harmless.
                 for dir in made {
@@ -65,7 +67,7 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Missing`] if it is in none of the hierarchies.
     pub fn open(layout: &Layout, path: &CgroupPath) -> Result<Self, CgroupError> {
-        let cgroup = Self { layout: layout.clone(), path: path.clone() };
+        let cgroup = Self { layout: layout.clone(), path: path.clone(), fresh: false };
         if cgroup.directories().any(|(_, dir)| dir.is_dir()) {
             return Ok(cgroup);
         }
@@ -117,7 +119,10 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError`] for values that make no sense or that the kernel refuses. What it does not know is a warning.
     pub fn apply(&self, resources: &LinuxResources) -> Result<Vec<Warning>, CgroupError> {
-        let warnings = self.update(resources)?;
+        let warnings = match self.fresh {
+            true => self.update(&without_defaults(resources))?,
+            false => self.update(resources)?,
+        };
         self.apply_devices(&resources.devices)?;
         Ok(warnings)
     }
@@ -207,6 +212,24 @@ impl Cgroup {
                 Err(CgroupError::Read { file: self.members_directory(), source: io::ErrorKind::NotFound.into() })
             }
         }
+    }
+
+    /// Removes it if nobody is in it and there are no groups below, and tells whether that was so. What is gone already is no error.
+    ///
+    /// # Errors
+    /// [`CgroupError::Remove`].
+    pub fn remove_if_empty(&self) -> Result<bool, CgroupError> {
+        let members = self.members_directory();
+        // First where the processes of every hierarchy are: while there are any, nothing is removed.
+        let others = self.directories().map(|(_, dir)| dir).filter(|dir| *dir != members);
+        for dir in std::iter::once(members.clone()).chain(others) {
+            match rustix::fs::rmdir(&dir) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::BUSY | Errno::NOTEMPTY) => return Ok(false),
+                Err(errno) => return Err(CgroupError::Remove { path: dir, source: errno.into() }),
+            }
+        }
+        Ok(true)
     }
 
     /// Removes it in all hierarchies, the groups below it first. What is gone already is no error; processes must have been killed.
@@ -340,6 +363,18 @@ impl Hierarchies<'_> {
         };
         apply(&mut Settings::new(&dir, self.warnings), limits)
     }
+}
+
+/// The limits less those that say what the kernel does anyway. Each file less is some microseconds less, and everybody asks for these.
+fn without_defaults(resources: &LinuxResources) -> LinuxResources {
+    let mut asked = resources.clone();
+    asked.pids = asked.pids.filter(|pids| pids.limit.is_none_or(|limit| limit >= 0));
+    if let Some(memory) = &mut asked.memory {
+        memory.disable_oom_killer = memory.disable_oom_killer.filter(|disable| *disable);
+    }
+    // Applied by themselves.
+    asked.devices = Vec::new();
+    asked
 }
 
 /// Makes a directory and those above it; tells whether it is new.

@@ -8,15 +8,22 @@ use crate::{control_file, error::CgroupError, settings::Settings};
 
 const CPUS: &str = "cpuset.cpus";
 const MEMS: &str = "cpuset.mems";
+/// Has new groups begin with what this one has.
+const CLONE_CHILDREN: &str = "cgroup.clone_children";
 
 /// Fills an empty v1 group from its parent: without CPUs and nodes it takes no process.
 ///
-/// Groups between it and the root are filled first, from the top down. `root` is the hierarchy's mount point.
+/// Groups between it and the root are filled first, from the top down, and from then on fill the next groups by themselves. `root` is the
+/// hierarchy's mount point.
 pub(crate) fn inherit_v1(root: &Path, dir: &Path) -> Result<(), CgroupError> {
     let Some(parent) = dir.parent().filter(|_| dir != root) else { return Ok(()) };
     for file in [CPUS, MEMS] {
         if !control_file::read(dir, file)?.trim().is_empty() {
             continue;
+        }
+        if parent != root {
+            // It only saves work the next time: that it cannot be had is no fault.
+            let _ = control_file::write(parent, CLONE_CHILDREN, "1");
         }
         let mut inherited = control_file::read(parent, file)?;
         if inherited.trim().is_empty() {

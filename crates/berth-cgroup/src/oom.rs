@@ -69,6 +69,11 @@ impl AsFd for OomWatch {
 /// Processes killed in a v1 group and the groups below it: the kernel counts each group for itself.
 pub(crate) fn kills_v1(dir: &Path) -> Result<u64, CgroupError> {
     let mut kills = control_file::read_key(dir, "memory.oom_control", "oom_kill")?.unwrap_or(0);
+    // Its own and its parent's link; each group below adds one.
+    const LINKS_OF_A_LEAF: u64 = 2;
+    if rustix::fs::stat(dir).is_ok_and(|status| status.st_nlink == LINKS_OF_A_LEAF) {
+        return Ok(kills);
+    }
     for child in subdirectories(dir) {
         kills += kills_v1(&child)?;
     }

@@ -139,6 +139,50 @@ fn a_cgroup_with_processes_is_not_given_to_another_container() {
 }
 
 #[test]
+fn only_what_is_empty_is_removed_in_one_go() {
+    for layout in [v1(), v2()] {
+        let Some(group) = temporary(layout, "one-go") else { continue };
+        let mut shell = group.shell();
+        assert!(!group.0.remove_if_empty().unwrap());
+        assert!(group.0.directories().all(|(_, dir)| dir.is_dir()));
+        group.0.kill().unwrap();
+        shell.child.wait().unwrap();
+        assert!(group.0.wait_until_empty(Duration::from_secs(5)).unwrap());
+        let below = group.directory("pids").join("below");
+        fs::create_dir(&below).unwrap();
+        assert!(!group.0.remove_if_empty().unwrap());
+        fs::remove_dir(below).unwrap();
+        assert!(group.0.remove_if_empty().unwrap());
+        assert!(group.0.directories().all(|(_, dir)| !dir.exists()));
+        assert!(group.0.remove_if_empty().unwrap(), "what is gone is gone");
+    }
+}
+
+#[test]
+fn limits_that_say_what_is_so_anyway_undo_those_of_somebody_before() {
+    let Some(group) = temporary(v1(), "defaults") else { return };
+    let unlimited = r#"{"memory":{"disableOOMKiller":false},"pids":{"limit":-1}}"#;
+    assert_eq!(group.apply(unlimited), Ok(vec![]));
+    assert_eq!(group.read("pids", "pids.max"), "max");
+    fs::write(group.directory("pids").join("pids.max"), "7").unwrap();
+    // It is not fresh any more, so nothing is taken for granted.
+    let again = Temporary(Cgroup::create(&v1().unwrap(), group.0.path()).unwrap());
+    assert_eq!(again.apply(unlimited), Ok(vec![]));
+    assert_eq!(again.read("pids", "pids.max"), "max");
+}
+
+#[test]
+fn a_cpuset_fills_itself_once_its_parent_was_told_to() {
+    let Some(first) = temporary(v1(), "cpus-first") else { return };
+    let parent = first.directory("cpuset").parent().unwrap().to_owned();
+    assert_eq!(fs::read_to_string(parent.join("cgroup.clone_children")).unwrap().trim(), "1");
+    let Some(second) = temporary(v1(), "cpus-second") else { return };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        assert_eq!(second.read("cpuset", file), fs::read_to_string(parent.join(file)).unwrap().trim(), "{file}");
+    }
+}
+
+#[test]
 fn a_thread_joins_by_writing_to_each_hierarchy() {
     let Some(group) = temporary(v1(), "joined") else { return };
     let Join::ByWriting(files) = group.0.join().unwrap() else { panic!("v1 is joined by writing") };

@@ -394,7 +394,7 @@ fn make_cgroup(request: &CreateRequest<'_>, warnings: &mut Vec<String>) -> Resul
     let linux = request.spec.linux.as_ref();
     let parent: CgroupPath = "/".parse().map_err(berth_cgroup::CgroupError::from)?;
     let path = CgroupPath::resolve(linux.and_then(|linux| linux.cgroups_path.as_deref()), &parent, request.id);
-    let layout = Layout::probe()?;
+    let layout = request.layout.map_or_else(Layout::probe, |known| Ok(known.clone()))?;
     let cgroup = Cgroup::create(&layout, &path.map_err(berth_cgroup::CgroupError::from)?)?;
     let made = NewCgroup { layout, cgroup, kept: false };
     let none = LinuxResources::default();
@@ -405,6 +405,9 @@ fn make_cgroup(request: &CreateRequest<'_>, warnings: &mut Vec<String>) -> Resul
 
 fn remove_cgroup(cgroup: &Cgroup) -> Result<(), RuntimeError> {
     // Mostly nobody is left, and killing on v1 means freezing first.
+    if cgroup.remove_if_empty()? {
+        return Ok(());
+    }
     if !cgroup.pids()?.is_empty() {
         cgroup.kill()?;
     }

@@ -61,6 +61,17 @@ pub enum RuntimeError {
         /// Its status, and the likely reason.
         reason: String,
     },
+    /// A file cannot be mounted on a directory, nor a directory on a file.
+    #[error(
+        "mounting {} at {}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type",
+        .source_path.display(), .destination.display()
+    )]
+    MountMismatch {
+        /// What was to be mounted.
+        source_path: PathBuf,
+        /// Where.
+        destination: PathBuf,
+    },
     /// No container has this id.
     #[error("container {id:?} does not exist")]
     UnknownContainer {
@@ -133,6 +144,8 @@ impl RuntimeError {
                     _ => 126,
                 }
             }
+            // What is to be bound is as wrong as a program that is not there; other engines say 127 for both.
+            RuntimeError::MountMismatch { .. } => 127,
             _ => 128,
         }
     }
@@ -140,9 +153,10 @@ impl RuntimeError {
     /// The kind, for whoever turns it into a status.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            RuntimeError::Program { .. } | RuntimeError::Invalid { .. } | RuntimeError::InvalidId { .. } => {
-                ErrorKind::Invalid
-            }
+            RuntimeError::Program { .. }
+            | RuntimeError::Invalid { .. }
+            | RuntimeError::InvalidId { .. }
+            | RuntimeError::MountMismatch { .. } => ErrorKind::Invalid,
             RuntimeError::UnknownContainer { .. } => ErrorKind::NotFound,
             RuntimeError::IdInUse { .. } | RuntimeError::WrongState { .. } => ErrorKind::Conflict,
             RuntimeError::Step { .. }

@@ -254,9 +254,14 @@ impl<'a> PlannedMount<'a> {
         } else {
             rooted::make_directories(root, destination, Mode::from_raw_mode(0o755))
         };
-        let target = target.step("making mount point", destination)?;
+        let mismatch =
+            || RuntimeError::MountMismatch { source_path: self.source.clone(), destination: destination.to_owned() };
+        let target = match target {
+            Err(error) if source.is_some() && error.kind() == io::ErrorKind::NotADirectory => return Err(mismatch()),
+            target => target.step("making mount point", destination)?,
+        };
         if is_file && is_directory(&target) {
-            return Err(rustix::io::Errno::NOTDIR).step("mounting a file at", destination);
+            return Err(mismatch());
         }
         self.guard_procfs(&target, source)?;
         Ok(target)

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use berth_cgroup::Layout;
 use berth_oci::runtime::{Mount, Process, Spec};
 use berth_sys::mount::Interface;
 
@@ -33,6 +34,8 @@ pub struct CreateRequest<'a> {
     pub preserve_fds: u32,
     /// A directory in which compiled seccomp filters are kept by their hash.
     pub seccomp_cache: Option<&'a Path>,
+    /// The control groups of the machine, if the caller knows them.
+    pub layout: Option<&'a Layout>,
 }
 
 impl<'a> CreateRequest<'a> {
@@ -51,6 +54,7 @@ impl<'a> CreateRequest<'a> {
             keyring: Keyring::New,
             preserve_fds: 0,
             seccomp_cache: None,
+            layout: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::client::Wish;
 use crate::error::ShimError;
 use crate::listener::Listener;
 use crate::log::Log;
+use crate::origin::Origin;
 use crate::process::{MAIN, Process};
 use crate::service::{framing_of, reply, size_of};
 use crate::shim::{Chore, Reply, Shim};
@@ -28,7 +29,7 @@ impl Shim {
         let descriptors = self.take_received(connection);
         match self.try_launch(request, descriptors) {
             Ok(response) => {
-                self.chores.extend([Chore::WriteRecord, Chore::WatchMemory, Chore::ReleaseMemory]);
+                self.do_after_start(&[Chore::WriteRecord, Chore::WatchMemory, Chore::ReleaseMemory]);
                 reply(&response)
             }
             Err(error) => {
@@ -43,9 +44,7 @@ impl Shim {
 
     fn try_launch(&mut self, request: &LaunchRequest, descriptors: Vec<OwnedFd>) -> Result<LaunchResponse, ShimError> {
         // First of all: what follows is to be charged to the shim, and to survive the daemon.
-        if !request.shim_cgroup.is_empty() {
-            crate::placement::enter(&self.layout, &request.shim_cgroup)?;
-        }
+        self.origin.enter(&request.shim_cgroup)?;
         let mut descriptors: Vec<Option<OwnedFd>> = descriptors.into_iter().map(Some).collect();
         let network = if request.has_netns { Some(take(&mut descriptors, 0)?) } else { None };
         let log_wish = request.log.clone().unwrap_or_default();
@@ -55,7 +54,7 @@ impl Shim {
             let listener = Listener::bind(&path).map_err(ShimError::own("listening at", &path))?;
             self.listen(listener).map_err(ShimError::own("listening at", &path))?;
         }
-        let mut task = create(&self.poll, request, network.as_ref().map(AsFd::as_fd))?;
+        let mut task = create(&self.poll, &self.origin, request, network.as_ref().map(AsFd::as_fd))?;
         task.set_log(log);
         self.task = Some(task);
         self.attach_early(request, &mut descriptors)?;
@@ -84,6 +83,7 @@ impl Shim {
 
 fn create(
     poll: &crate::poll::Poll,
+    origin: &Origin,
     request: &LaunchRequest,
     network: Option<BorrowedFd<'_>>,
 ) -> Result<Task, ShimError> {
@@ -101,6 +101,7 @@ fn create(
             streams: Streams::Own(stdin),
             root_switch: RootSwitch::Pivot,
             keyring: Keyring::New,
+            layout: &origin.layout,
         },
     )?;
     if !request.runtime_dir.is_empty() {

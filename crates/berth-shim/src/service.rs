@@ -249,7 +249,7 @@ impl Shim {
             }
         }
         self.take_leave();
-        self.chores.clear();
+        self.forget_chores();
         if let Some(listener) = self.listener.take() {
             listener.remove();
         }

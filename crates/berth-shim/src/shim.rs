@@ -7,14 +7,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use berth_cgroup::Layout;
 use berth_proto::ttrpc::{Code, Status};
 use berth_sys::signalfd::SignalFd;
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::client::{Client, Wish};
 use crate::connection::Connection;
 use crate::listener::Listener;
+use crate::origin::Origin;
 use crate::poll::{EventFlags, Key, Poll};
 use crate::process::{Exit, Life, MAIN, Process};
 use crate::publisher::Publisher;
@@ -25,18 +25,20 @@ use crate::task::{Task, now};
 const EXEC_STREAMS_GRACE: Duration = Duration::from_secs(2);
 /// How often a log that would block is tried again.
 const LOG_RETRY: Duration = Duration::from_millis(20);
+/// How long the work that a start leaves behind waits: a container that lives shorter needs none of it.
+const START_CHORES_DELAY: Duration = Duration::from_millis(100);
 /// So many executed processes that are gone are remembered, for those who ask late.
 const REMEMBERED_EXECS: usize = 64;
 
 /// The state of a shim.
 pub struct Shim {
     pub(crate) poll: Poll,
-    pub(crate) layout: Layout,
+    pub(crate) origin: Origin,
     pub(crate) listener: Option<Listener>,
     pub(crate) task: Option<Task>,
     pub(crate) publisher: Option<Publisher>,
     pub(crate) leaving: Leaving,
-    pub(crate) chores: Vec<Chore>,
+    chores: Vec<(Instant, Chore)>,
     signals: SignalFd,
     pub(crate) connections: Vec<Connection>,
     pub(crate) clients: Vec<Client>,
@@ -112,12 +114,16 @@ pub struct TakeOver {
 }
 
 impl Shim {
-    /// A shim without a container. Signals are blocked by now.
-    pub fn new(poll: Poll, signals: SignalFd, layout: Layout) -> io::Result<Self> {
+    /// A shim without a container.
+    pub fn begin(origin: Origin) -> io::Result<Self> {
+        // Orphans of the container come to us, not to init.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::TERM.as_raw()])?.onto_stdout()?;
+        let poll = Poll::new()?.onto_stdin()?;
         poll.watch(&signals, Key::Signals, EventFlags::IN)?;
         Ok(Self {
             poll,
-            layout,
+            origin,
             listener: None,
             task: None,
             publisher: None,
@@ -140,8 +146,9 @@ impl Shim {
                 self.handle(key, flags);
             }
             self.do_what_is_due();
-            if events.is_empty() && !self.chores.is_empty() {
-                let chore = self.chores.remove(0);
+            if events.is_empty()
+                && let Some(chore) = self.next_chore()
+            {
                 self.perform(chore);
             }
         }
@@ -174,13 +181,28 @@ impl Shim {
     }
 
     fn patience(&self) -> Option<Duration> {
-        if !self.chores.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let fading = self.fading.iter().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+        let left = |due: &Instant| due.saturating_duration_since(Instant::now());
+        let chores = self.chores.iter().map(|(due, _)| left(due));
+        let fading = self.fading.iter().map(|(due, _)| left(due));
         let log = self.task.as_ref().filter(|task| task.log_waits()).map(|_| LOG_RETRY);
         let publisher = self.publisher.as_ref().and_then(Publisher::patience);
-        fading.chain(log).chain(publisher).min()
+        chores.chain(fading).chain(log).chain(publisher).min()
+    }
+
+    /// Leaves what a container that runs for a while needs.
+    pub(crate) fn do_after_start(&mut self, chores: &[Chore]) {
+        let due = Instant::now() + START_CHORES_DELAY;
+        self.chores.extend(chores.iter().map(|chore| (due, *chore)));
+    }
+
+    pub(crate) fn forget_chores(&mut self) {
+        self.chores.clear();
+    }
+
+    fn next_chore(&mut self) -> Option<Chore> {
+        let now = Instant::now();
+        let index = self.chores.iter().position(|(due, _)| *due <= now)?;
+        Some(self.chores.remove(index).1)
     }
 
     fn do_what_is_due(&mut self) {
@@ -224,7 +246,7 @@ impl Shim {
 
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.take() {
-            if signal == rustix::process::Signal::TERM.as_raw() {
+            if signal == Signal::TERM.as_raw() {
                 // Somebody ends everything, such as a machine that goes down. The container comes first.
                 self.leaving =
                     if self.task.as_ref().is_none_or(Task::is_over) { Leaving::Now } else { Leaving::AfterExit };
@@ -253,7 +275,7 @@ impl Shim {
         let Some(task) = &mut self.task else { return };
         if number == MAIN {
             exit.oom_killed = task.main_is_gone(exit);
-            self.chores.push(Chore::CleanUp);
+            self.chores.push((Instant::now(), Chore::CleanUp));
             if self.leaving == Leaving::AfterExit {
                 self.leaving = Leaving::Now;
             }
@@ -296,9 +318,11 @@ impl Shim {
                 if let Some(watch) = task.watch_memory() {
                     // Without it the lack of memory is still seen when the container ends.
                     let _ = self.poll.watch(watch.as_fd(), Key::Oom, EventFlags::IN | EventFlags::PRI);
+                    // It may have happened before anybody watched.
+                    self.notice_lack_of_memory();
                 }
             }
-            Chore::ReleaseMemory => berth_sys::heap::release_unused(),
+            Chore::ReleaseMemory => berth_sys::heap::release_unused(self.origin.stack),
             Chore::CleanUp => task.clean_up(),
         }
     }

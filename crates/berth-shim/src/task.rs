@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use berth_cgroup::OomWatch;
+use berth_cgroup::{Layout, OomWatch};
 use berth_model::Timestamp;
 use berth_oci::runtime::{Mount, NamespaceType, Spec};
 use berth_runtime::{Container, CreateRequest, ExecRequest, Keyring, RootSwitch, Rootfs, Stdio, Target};
@@ -64,6 +64,8 @@ pub struct NewTask<'a> {
     pub root_switch: RootSwitch,
     /// The session keyring of its process.
     pub keyring: Keyring,
+    /// The control groups of the machine.
+    pub layout: &'a Layout,
 }
 
 /// Where the streams of a new process come from.
@@ -99,6 +101,7 @@ impl Task {
             seccomp_cache: new.seccomp_cache,
             root_switch: new.root_switch,
             keyring: new.keyring,
+            layout: Some(new.layout),
             ..CreateRequest::new(new.id, new.bundle, &spec, rootfs)
         })?;
         let mount_namespace = container.take_mount_namespace();
@@ -297,6 +300,9 @@ impl Task {
 
     /// Writes `shim.json`.
     pub fn write_record(&self, socket: Option<&Path>) {
+        if self.is_over() {
+            return;
+        }
         if let (Some(directory), Some(socket), Some(pid)) = (&self.runtime_dir, socket, self.main.life.pid()) {
             let record = ShimRecord {
                 version: records::VERSION,

@@ -81,9 +81,7 @@ impl Shim {
             return Err(ShimError::Unimplemented("starting from a checkpoint is not supported".to_owned()));
         }
         let options = options(request.options.as_ref())?;
-        if !options.shim_cgroup.is_empty() {
-            crate::placement::enter(&self.layout, &options.shim_cgroup)?;
-        }
+        self.origin.enter(&options.shim_cgroup)?;
         let names =
             Names { stdin: request.stdin.clone(), stdout: request.stdout.clone(), stderr: request.stderr.clone() };
         let (streams, given, ends) = self.open_streams(names, &request.id, request.terminal)?;
@@ -108,6 +106,7 @@ impl Shim {
                 } else {
                     berth_runtime::Keyring::New
                 },
+                layout: &self.origin.layout,
             },
         )?;
         let pid = task.process(MAIN).and_then(|main| main.life.pid()).map_or(0, raw);
@@ -124,7 +123,7 @@ impl Shim {
         let pid = raw(pid);
         let container_id = self.the_task()?.id.clone();
         if exec_id.is_empty() {
-            self.chores.extend([crate::shim::Chore::WatchMemory, crate::shim::Chore::ReleaseMemory]);
+            self.do_after_start(&[crate::shim::Chore::WatchMemory, crate::shim::Chore::ReleaseMemory]);
             self.publish("/tasks/start", "TaskStart", &events::TaskStart { container_id, pid });
         } else {
             let event = events::TaskExecStarted { container_id, exec_id: exec_id.to_owned(), pid };
@@ -298,7 +297,7 @@ impl Shim {
 
     fn task_stats(&mut self) -> Result<Reply, Status> {
         let usage = self.usage()?;
-        reply(&api::StatsResponse { stats: Some(crate::metrics::pack(&usage, self.layout.version())) })
+        reply(&api::StatsResponse { stats: Some(crate::metrics::pack(&usage, self.origin.layout.version())) })
     }
 
     fn task_connect(&mut self) -> Result<Reply, Status> {

@@ -1,16 +1,30 @@
 //! Memory that the process has used once and will not use again soon.
 
+/// The stack of a process with one thread. Found out once: forked children have the same, and looking for it reads a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    bottom: Option<usize>,
+}
+
+impl Stack {
+    /// Finds the calling thread's stack.
+    #[must_use]
+    pub fn find() -> Self {
+        Self { bottom: stack_bottom() }
+    }
+}
+
 /// Gives freed memory of the allocator and unused pages of the stack back to the system. See malloc_trim(3) and madvise(2).
 ///
 /// Worth its call (some microseconds, and a page fault for each page used again) only for a process with one thread that
 /// has done its one big piece of work and will then wait for days.
-pub fn release_unused() {
+pub fn release_unused(stack: Stack) {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches only the allocator's own free memory, under its locks.
     unsafe {
         libc::malloc_trim(0);
     }
-    release_stack();
+    release_stack(stack);
 }
 
 /// Lets go of the pages of the program file that are mapped by now; what is used again is mapped again, from memory. See madvise(2).
@@ -41,13 +55,13 @@ fn read_only_range(line: &str) -> Option<(usize, usize)> {
 
 /// Drops the pages that deeper calls have left behind.
 #[inline(never)]
-fn release_stack() {
+fn release_stack(stack: Stack) {
     let here = 0u8;
     // SAFETY: asks for a number.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.unsigned_abs() as usize;
     // This frame, those of the calls it makes, and what the ABI lets a leaf use below them stay within the pages kept.
     let end = (std::hint::black_box(&raw const here).addr() & !(page - 1)).saturating_sub(2 * page);
-    let Some(start) = stack_bottom().filter(|start| *start < end) else { return };
+    let Some(start) = stack.bottom.filter(|start| *start < end) else { return };
     // SAFETY: the range lies within this thread's own stack and wholly below its stack pointer, where nothing is alive.
     // Of the main thread's stack part of it may not be mapped yet: the call then says ENOMEM after it has done the rest.
     unsafe {
@@ -94,7 +108,7 @@ mod tests {
     #[test]
     fn the_stack_is_usable_afterwards() {
         let before = deep(64);
-        release_unused();
+        release_unused(Stack::find());
         assert_eq!(deep(64), before);
     }
 }

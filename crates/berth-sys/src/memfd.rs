@@ -35,8 +35,20 @@ pub fn sealed_self() -> io::Result<OwnedFd> {
         left -= count as u64;
     }
     rustix::fs::fchmod(&copy, Mode::from_raw_mode(0o555))?;
-    rustix::fs::fcntl_add_seals(&copy, SEALS)?;
+    seal(&copy)?;
     Ok(copy)
+}
+
+/// Seals a file. The kernel refuses while anybody else looks at one of its pages, be it its own memory management, and has waited a moment by then.
+fn seal(file: &OwnedFd) -> io::Result<()> {
+    const ATTEMPTS: u32 = 20;
+    for _ in 1..ATTEMPTS {
+        match rustix::fs::fcntl_add_seals(file, SEALS) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            result => return Ok(result?),
+        }
+    }
+    Ok(rustix::fs::fcntl_add_seals(file, SEALS)?)
 }
 
 /// The running program on a detached read-only mount: as safe as [`sealed_self`] against the container, and without a copy.

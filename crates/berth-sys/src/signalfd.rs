@@ -105,12 +105,21 @@ pub fn signal_to_send(number: i32) -> Option<Signal> {
 /// # Errors
 /// `EINVAL` for a number that is no signal or cannot be ignored.
 pub fn ignore(signal: i32) -> io::Result<()> {
-    // SAFETY: SIG_IGN runs no code.
-    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    set_action(signal, libc::SIG_IGN)
+}
+
+/// Gives a signal its default action again. See sigaction(2).
+///
+/// # Errors
+/// `EINVAL` for a number that is no signal.
+pub fn restore(signal: i32) -> io::Result<()> {
+    set_action(signal, libc::SIG_DFL)
+}
+
+/// `action` is one of the two that are no functions.
+fn set_action(signal: i32, action: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: neither to ignore a signal nor its default action runs code of this process.
+    if unsafe { libc::signal(signal, action) } == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -130,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_no_signal_is_refused() {
         assert!(SignalFd::new(&[999]).is_err());
-        assert!(ignore(999).is_err());
+        assert!(ignore(999).is_err() && restore(999).is_err());
         assert_eq!((signal_to_send(0), signal_to_send(65)), (None, None));
         assert_eq!(signal_to_send(37).map(Signal::as_raw), Some(37));
     }

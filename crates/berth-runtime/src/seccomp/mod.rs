@@ -14,11 +14,15 @@
 mod abi;
 mod assembler;
 mod cache;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod graph;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 mod interpreter;
 #[cfg(test)]
 mod proof;
+#[cfg(any(test, feature = "fuzz"))]
+mod reading;
 mod rules;
 mod tree;
 
