@@ -12,7 +12,10 @@ use std::{
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use crate::{Store, StoreError, database::Database};
+use crate::{
+    Store, StoreError,
+    database::{Database, Purpose},
+};
 
 pub(crate) const DURABLE_SCHEMA: &str = "
 CREATE TABLE networks (
@@ -133,7 +136,7 @@ impl Networks {
     /// # Errors
     /// [`StoreError`] if they cannot be written.
     pub fn insert(&self, rows: Vec<NetworkRow>) -> Result<bool, StoreError> {
-        let added = self.database.write(move |tx| {
+        let added = self.database.write(Purpose::Keep, move |tx| {
             let mut insert = tx.prepare_cached("INSERT INTO networks (id, name, document) VALUES (?1, ?2, ?3)")?;
             for row in rows {
                 insert.execute(params![row.id, row.name, row.document])?;
@@ -148,7 +151,7 @@ impl Networks {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn update(&self, id: String, document: String) -> Result<bool, StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Keep, move |tx| {
             let mut update = tx.prepare_cached("UPDATE networks SET document = ?2 WHERE id = ?1")?;
             Ok(update.execute(params![id, document])? == 1)
         })
@@ -159,7 +162,9 @@ impl Networks {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn delete(&self, id: String) -> Result<bool, StoreError> {
-        self.database.write(move |tx| Ok(tx.prepare_cached("DELETE FROM networks WHERE id = ?1")?.execute([id])? == 1))
+        self.database.write(Purpose::Release, move |tx| {
+            Ok(tx.prepare_cached("DELETE FROM networks WHERE id = ?1")?.execute([id])? == 1)
+        })
     }
 
     /// All reservations.
@@ -182,7 +187,7 @@ impl Networks {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn reserve(&self, row: ReservedAddressRow) -> Result<bool, StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Keep, move |tx| {
             let mut insert = tx.prepare_cached(
                 "INSERT INTO reserved_addresses (network, address, container) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET container = container WHERE container = excluded.container",
@@ -196,7 +201,7 @@ impl Networks {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn release(&self, container: String) -> Result<(), StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Release, move |tx| {
             tx.prepare_cached("DELETE FROM reserved_addresses WHERE container = ?1")?.execute([container])?;
             Ok(())
         })
@@ -231,7 +236,7 @@ impl Endpoints {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn insert(&self, row: EndpointRow) -> Result<bool, StoreError> {
-        unless_held(self.database.write(move |tx| insert_endpoint(tx, &row)))
+        unless_held(self.database.write(Purpose::Keep, move |tx| insert_endpoint(tx, &row)))
     }
 
     /// Replaces the document of a record. `false` if there is no such record.
@@ -239,7 +244,7 @@ impl Endpoints {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn update(&self, id: String, document: String) -> Result<bool, StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Keep, move |tx| {
             let mut update = tx.prepare_cached("UPDATE endpoints SET document = ?2 WHERE id = ?1")?;
             Ok(update.execute(params![id, document])? == 1)
         })
@@ -250,7 +255,7 @@ impl Endpoints {
     /// # Errors
     /// [`StoreError`] if they cannot be written.
     pub fn delete(&self, ids: Vec<String>) -> Result<(), StoreError> {
-        self.database.write(move |tx| ids.iter().try_for_each(|id| delete_endpoint(tx, id)))
+        self.database.write(Purpose::Release, move |tx| ids.iter().try_for_each(|id| delete_endpoint(tx, id)))
     }
 }
 
@@ -288,7 +293,7 @@ fn unless_held(written: Result<(), StoreError>) -> Result<bool, StoreError> {
     }
 }
 
-fn address(row: &Row<'_>, column: usize) -> Result<IpAddr, rusqlite::Error> {
+pub(crate) fn address(row: &Row<'_>, column: usize) -> Result<IpAddr, rusqlite::Error> {
     parse(&row.get::<_, String>(column)?, column)
 }
 

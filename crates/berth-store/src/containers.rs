@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::{Row, params};
 
-use crate::{Durability, Store, StoreError, database::Database};
+use crate::{
+    Durability, Store, StoreError,
+    database::{Database, Purpose},
+};
 
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE containers (
@@ -64,7 +67,7 @@ impl Containers {
                 .execute(params![row.id, row.name, row.spec, row.state])?;
             Ok(())
         };
-        self.database.submit(job, done);
+        self.database.submit(Purpose::Keep, job, done);
     }
 
     /// Replaces everything but the id of a record. `done` is called on the writer's thread.
@@ -74,7 +77,7 @@ impl Containers {
                 .execute(params![row.id, row.name, row.spec, row.state])?;
             Ok(())
         };
-        self.database.submit(job, done);
+        self.database.submit(Purpose::Keep, job, done);
     }
 
     /// Replaces the state of a record. `done` is called on the writer's thread.
@@ -83,7 +86,7 @@ impl Containers {
             tx.prepare_cached("UPDATE containers SET state = ?2 WHERE id = ?1")?.execute([id, state])?;
             Ok(())
         };
-        self.database.submit(job, done);
+        self.database.submit(Purpose::Release, job, done);
     }
 
     /// Removes a record; its name is free from now on. `done` is called on the writer's thread.
@@ -92,7 +95,7 @@ impl Containers {
             tx.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id])?;
             Ok(())
         };
-        self.database.submit(job, done);
+        self.database.submit(Purpose::Release, job, done);
     }
 }
 

@@ -11,9 +11,9 @@ use std::{
     thread,
 };
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, config::DbConfig};
 
-use crate::{Durability, StoreError, schema::Steps};
+use crate::{Durability, StoreError, reserve::Reserve, schema::Steps};
 
 /// Readers kept open between reads; more may exist for a moment.
 const KEPT_READERS: usize = 2;
@@ -21,9 +21,26 @@ const KEPT_READERS: usize = 2;
 const CACHE_KIB: u32 = 256;
 
 /// One job: runs inside the shared transaction, and gives what tells its caller how it ended.
-type Job = Box<dyn FnOnce(&Transaction<'_>) -> Done + Send>;
+struct Job {
+    purpose: Purpose,
+    run: Box<Run>,
+}
+
+/// What a job does. Without a transaction the disk is too full for it.
+type Run = dyn FnOnce(Option<&Transaction<'_>>) -> Done + Send;
+
+/// What a job is good for, which decides whether it may use the reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Something new is remembered.
+    Keep,
+    /// Something is let go, or has happened anyway.
+    Release,
+}
+/// Whether the job's changes are to be kept, and what tells its caller.
+type Done = (bool, Box<Tell>);
 /// Tells the caller; the argument is the error of the commit, if it failed.
-type Done = (bool, Box<dyn FnOnce(Option<&CommitFailed>) + Send>);
+type Tell = dyn FnOnce(Option<&CommitFailed>) + Send;
 
 /// The shared transaction could not be committed.
 struct CommitFailed {
@@ -52,10 +69,11 @@ impl Database {
         configure(&connection, synchronous).map_err(failed)?;
         migrate(&mut connection, path, steps)?;
         let (jobs, queue) = channel();
+        let reserve = (durability == Durability::Durable).then(|| Reserve::beside(path));
         let writer = thread::Builder::new()
             .name("store-writer".to_owned())
             .stack_size(256 * 1024)
-            .spawn(move || write_loop(connection, &queue))
+            .spawn(move || write_loop(connection, reserve.as_ref(), &queue))
             .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
         Ok(Self {
             path: path.to_owned(),
@@ -66,13 +84,13 @@ impl Database {
     }
 
     /// Runs `job` in a transaction and waits until it is committed (and synced, if durable).
-    pub(crate) fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    pub(crate) fn write<T, F>(&self, purpose: Purpose, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (tell, told): (SyncSender<_>, Receiver<_>) = sync_channel(1);
-        self.submit(job, move |result| {
+        self.submit(purpose, job, move |result| {
             // A caller that is gone does not need the answer.
             let _ = tell.send(result);
         });
@@ -80,15 +98,15 @@ impl Database {
     }
 
     /// Queues `job` and returns at once; `done` is called on the writer's thread after the commit.
-    pub(crate) fn submit<T, F, D>(&self, job: F, done: D)
+    pub(crate) fn submit<T, F, D>(&self, purpose: Purpose, job: F, done: D)
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         D: FnOnce(Result<T, StoreError>) + Send + 'static,
     {
         let path = self.path.clone();
-        let job: Job = Box::new(move |tx| {
-            let result = job(tx);
+        let run = move |tx: Option<&Transaction<'_>>| -> Done {
+            let result = tx.map_or_else(|| Err(StoreError::Full { path: path.clone() }), job);
             let keep = result.is_ok();
             let answer = move |commit: Option<&CommitFailed>| {
                 done(match (result, commit) {
@@ -98,7 +116,8 @@ impl Database {
                 });
             };
             (keep, Box::new(answer))
-        });
+        };
+        let job = Job { purpose, run: Box::new(run) };
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(jobs) = jobs.as_ref() {
             // A writer that is gone drops the job, and with it the caller's channel: `Closed`.
@@ -176,6 +195,8 @@ fn configure(connection: &Connection, synchronous: &str) -> Result<(), rusqlite:
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
     connection.set_prepared_statement_cache_capacity(32);
+    // Otherwise a prepared statement is prepared again whenever its parameters change, in case the new ones deserve another plan.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
@@ -199,11 +220,11 @@ fn migrate(connection: &mut Connection, path: &Path, steps: &Steps) -> Result<()
 }
 
 /// Takes whatever is queued as one transaction, so that jobs that come together share one sync.
-fn write_loop(mut connection: Connection, queue: &Receiver<Job>) {
+fn write_loop(mut connection: Connection, reserve: Option<&Reserve>, queue: &Receiver<Job>) {
     while let Ok(first) = queue.recv() {
         let batch = std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok()));
         let mut answers = Vec::new();
-        let committed = commit(&mut connection, batch, &mut answers);
+        let committed = commit(&mut connection, reserve, batch, &mut answers);
         let failure = committed.as_ref().err().map(CommitFailed::new);
         for answer in answers {
             answer(failure.as_ref());
@@ -213,18 +234,38 @@ fn write_loop(mut connection: Connection, queue: &Receiver<Job>) {
 
 fn commit(
     connection: &mut Connection,
+    reserve: Option<&Reserve>,
     batch: impl Iterator<Item = Job>,
-    answers: &mut Vec<Box<dyn FnOnce(Option<&CommitFailed>) + Send>>,
+    answers: &mut Vec<Box<Tell>>,
 ) -> Result<(), rusqlite::Error> {
+    let is_scarce = reserve.is_some_and(Reserve::is_scarce);
+    if is_scarce {
+        // The journal is as long as it ever was; what is in it can go where it belongs.
+        let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
     let tx = connection.transaction()?;
     for job in batch {
-        tx.execute_batch("SAVEPOINT job")?;
-        let (keep, answer) = job(&tx);
+        if is_scarce && job.purpose == Purpose::Keep {
+            answers.push((job.run)(None).1);
+            continue;
+        }
+        if is_scarce && let Some(reserve) = reserve {
+            reserve.give();
+        }
+        tx.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let (keep, answer) = (job.run)(Some(&tx));
         answers.push(answer);
         // A job that failed takes back only its own changes.
-        tx.execute_batch(if keep { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" })?;
+        if !keep {
+            tx.prepare_cached("ROLLBACK TO job")?.execute([])?;
+        }
+        tx.prepare_cached("RELEASE job")?.execute([])?;
     }
-    tx.commit()
+    tx.commit()?;
+    if !is_scarce && let Some(reserve) = reserve {
+        reserve.take();
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,7 +275,8 @@ mod tests {
     const STEPS: [&[&str]; 1] = [&["CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT;"]];
 
     fn insert(database: &Database, n: i64) -> Result<(), StoreError> {
-        database.write(move |tx| Ok(tx.execute("INSERT INTO t VALUES (?1)", [n]).map(drop)?))
+        let insert = move |tx: &Transaction<'_>| Ok(tx.execute("INSERT INTO t VALUES (?1)", [n]).map(drop)?);
+        database.write(Purpose::Keep, insert)
     }
 
     fn count(database: &Database) -> i64 {
@@ -247,7 +289,7 @@ mod tests {
         let database = Database::open(&dir.path().join("t.db"), &STEPS, Durability::Durable).expect("open");
         insert(&database, 1).expect("first");
         let error = database
-            .write(|tx| {
+            .write(Purpose::Keep, |tx| {
                 tx.execute("INSERT INTO t VALUES (2)", [])?;
                 Ok(tx.execute("INSERT INTO t VALUES (1)", []).map(drop)?)
             })

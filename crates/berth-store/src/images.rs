@@ -8,7 +8,10 @@ use std::{collections::HashMap, sync::Arc};
 use berth_model::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
-use crate::{Durability, Store, StoreError, database::Database};
+use crate::{
+    Durability, Store, StoreError,
+    database::{Database, Purpose},
+};
 
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE images (
@@ -176,7 +179,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn put(&self, image: ImageRow) -> Result<(), StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Keep, move |tx| {
             tx.prepare_cached(
                 "INSERT INTO images (digest, descriptor, created, summary) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             )?
@@ -197,7 +200,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn remove(&self, names: Vec<String>, image: Option<Digest>) -> Result<(), StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Release, move |tx| {
             let mut delete = tx.prepare_cached("DELETE FROM image_names WHERE name = ?1")?;
             for name in names {
                 delete.execute([name])?;
@@ -239,7 +242,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn put_layer(&self, row: LayerRow) -> Result<(), StoreError> {
-        self.database.write(move |tx| put_layer(tx, &row))
+        self.database.write(Purpose::Keep, move |tx| put_layer(tx, &row))
     }
 
     /// Marks layers as synced to the disk.
@@ -247,7 +250,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn mark_layers_complete(&self, chains: Vec<Digest>) -> Result<(), StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Release, move |tx| {
             let mut update = tx.prepare_cached("UPDATE layers SET complete = 1 WHERE chain = ?1")?;
             chains.iter().try_for_each(|chain| update.execute([chain.as_str()]).map(drop))?;
             Ok(())
@@ -259,7 +262,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn delete_layers(&self, chains: Vec<Digest>) -> Result<(), StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Release, move |tx| {
             let mut delete = tx.prepare_cached("DELETE FROM layers WHERE chain = ?1")?;
             chains.iter().try_for_each(|chain| delete.execute([chain.as_str()]).map(drop))?;
             Ok(())
@@ -284,7 +287,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn put_lease(&self, row: LeaseRow) -> Result<(), StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Keep, move |tx| {
             tx.prepare_cached("INSERT INTO leases (id, purpose, created) VALUES (?1, ?2, ?3)")?.execute(params![
                 row.id,
                 row.purpose,
@@ -296,7 +299,11 @@ impl ImageRecords {
 
     /// Gives a lease back, without waiting: one that stays behind holds a little content for a little longer.
     pub fn end_lease(&self, id: String) {
-        self.database.submit(move |tx| Ok(tx.execute("DELETE FROM leases WHERE id = ?1", [id])?), drop);
+        self.database.submit(
+            Purpose::Release,
+            move |tx| Ok(tx.execute("DELETE FROM leases WHERE id = ?1", [id])?),
+            drop,
+        );
     }
 
     /// Gives all leases back: those that are found when the engine starts belong to operations that died with the last one.
@@ -304,7 +311,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn end_all_leases(&self) -> Result<(), StoreError> {
-        self.database.write(|tx| Ok(tx.execute("DELETE FROM leases", []).map(drop)?))
+        self.database.write(Purpose::Release, |tx| Ok(tx.execute("DELETE FROM leases", []).map(drop)?))
     }
 }
 

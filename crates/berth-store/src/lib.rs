@@ -11,6 +11,10 @@ mod containers;
 mod database;
 mod error;
 mod images;
+mod ports;
+mod registry_index;
+mod registry_schema;
+mod reserve;
 mod schema;
 mod volumes;
 
@@ -20,6 +24,8 @@ pub use addresses::*;
 pub use containers::{ContainerRow, Containers};
 pub use error::StoreError;
 pub use images::*;
+pub use ports::{PortRow, Ports};
+pub use registry_index::*;
 pub use volumes::{VolumeRow, Volumes};
 
 use database::Database;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
-use crate::{Store, StoreError, database::Database};
+use crate::{
+    Store, StoreError,
+    database::{Database, Purpose},
+};
 
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE volumes (
@@ -81,7 +84,7 @@ impl Volumes {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn insert(&self, row: VolumeRow) -> Result<bool, StoreError> {
-        self.database.write(move |tx| {
+        self.database.write(Purpose::Keep, move |tx| {
             let added = tx
                 .prepare_cached(
                     "INSERT INTO volumes (name, driver, labels, options, anonymous, created)
@@ -97,7 +100,8 @@ impl Volumes {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn delete(&self, name: String) -> Result<bool, StoreError> {
-        self.database
-            .write(move |tx| Ok(tx.prepare_cached("DELETE FROM volumes WHERE name = ?1")?.execute([name])? == 1))
+        self.database.write(Purpose::Release, move |tx| {
+            Ok(tx.prepare_cached("DELETE FROM volumes WHERE name = ?1")?.execute([name])? == 1)
+        })
     }
 }
