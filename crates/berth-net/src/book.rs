@@ -4,7 +4,7 @@
 //! or a write to the store.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,8 @@ use berth_model::{ContainerId, HexId};
 use crate::error::NetError;
 use crate::ipam::{Allocator, Refusal};
 use crate::mac::MacAddress;
-use crate::network::{Network, NetworkInfo, SubnetUsage};
+use crate::network::{Network, NetworkInfo, Subnet, SubnetUsage};
+use crate::worker::Wish;
 
 /// How many namespaces without a network wait ready.
 pub(crate) const PREPARED_ISOLATED: usize = 2;
@@ -26,17 +27,39 @@ pub(crate) struct Ready {
     pub netns: OwnedFd,
     pub device: String,
     pub interface: String,
-    pub address: Ipv4Addr,
-    pub mac: MacAddress,
+    pub given: Given,
+    pub mac: Option<MacAddress>,
+}
+
+/// Addresses that were given to one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Given {
+    /// Each address, IPv4 first.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
+    fn set(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.ipv4 = Some(address),
+            IpAddr::V6(address) => self.ipv6 = Some(address),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     network: Arc<Network>,
-    allocator: Option<Allocator>,
+    /// One for each subnet, in their order.
+    allocators: Vec<Allocator>,
     ready: VecDeque<Ready>,
-    /// Addresses that wait for a certain container; held in the allocator too.
-    reserved: BTreeMap<Ipv4Addr, ContainerId>,
+    /// Addresses that wait for a container.
+    reserved: BTreeMap<IpAddr, ContainerId>,
 }
 
 #[derive(Debug, Default)]
@@ -46,18 +69,54 @@ struct State {
 }
 
 impl Entry {
-    fn take(&mut self, address: Ipv4Addr) -> Result<(), NetError> {
-        let allocator = self.allocator.as_mut().ok_or_else(|| NetError::NoEndpoints(self.network.name.clone()))?;
+    /// Gives a certain address.
+    fn take(&mut self, address: IpAddr) -> Result<(), NetError> {
+        let allocator = self.allocators.iter_mut().find(|allocator| allocator.subnet().contains(&address));
+        let allocator = allocator.ok_or(NetError::AddressOutside(address))?;
         allocator.take(address).map_err(|refusal| match refusal {
             Refusal::Taken => NetError::AddressTaken,
-            Refusal::Outside => NetError::AddressOutside(address.into()),
+            Refusal::Outside => NetError::AddressOutside(address),
         })
     }
 
-    fn give_back(&mut self, address: Ipv4Addr) {
-        if let Some(allocator) = self.allocator.as_mut().filter(|_| !self.reserved.contains_key(&address)) {
-            allocator.give_back(address);
+    /// Gives the next address of a family, from the first subnet that has one.
+    fn take_next(&mut self, ipv6: bool) -> Result<IpAddr, NetError> {
+        let own = self.allocators.iter_mut().filter(|allocator| allocator.subnet().addr().is_ipv6() == ipv6);
+        own.map(Allocator::take_next).find_map(|address| address).ok_or_else(|| NetError::NoFreeAddress {
+            family: if ipv6 { "IPv6" } else { "IPv4" },
+            name: self.network.name.clone(),
+            id: self.network.id.clone(),
+        })
+    }
+
+    fn give_back(&mut self, address: IpAddr) {
+        for allocator in &mut self.allocators {
+            if allocator.subnet().contains(&address) {
+                allocator.give_back(address);
+            }
         }
+    }
+
+    fn reserve(&mut self, address: IpAddr, whether: bool) {
+        for allocator in &mut self.allocators {
+            if allocator.subnet().contains(&address) {
+                allocator.reserve(address, whether);
+            }
+        }
+    }
+
+    /// Fills what is still missing: what is preferred if that can be had, else the next.
+    fn complete(&mut self, preferred: &[IpAddr], given: &mut Given) -> Result<(), NetError> {
+        for (wanted, ipv6) in [(self.network.ipv4, false), (self.network.ipv6, true)] {
+            let have = if ipv6 { given.ipv6.is_some() } else { given.ipv4.is_some() };
+            if !wanted || have {
+                continue;
+            }
+            let old = preferred.iter().copied().find(|address| address.is_ipv6() == ipv6);
+            let old = old.filter(|address| self.take(*address).is_ok());
+            given.set(old.map_or_else(|| self.take_next(ipv6), Ok)?);
+        }
+        Ok(())
     }
 }
 
@@ -70,11 +129,12 @@ pub(crate) struct Book {
 impl Book {
     /// Notes a network, and forgets what was known of its addresses.
     pub fn enter(&self, network: Network) {
-        let allocator = network.subnets.first().map(|subnet| {
-            let aside = subnet.auxiliary.values().copied().chain([subnet.gateway]);
+        let allocator = |subnet: &Subnet| {
+            let aside = subnet.auxiliary.values().copied().chain(subnet.gateway);
             Allocator::new(subnet.net, subnet.range, aside)
-        });
-        let entry = Entry { network: Arc::new(network), allocator, ready: VecDeque::new(), reserved: BTreeMap::new() };
+        };
+        let allocators = if network.config_only { Vec::new() } else { network.subnets.iter().map(allocator).collect() };
+        let entry = Entry { network: Arc::new(network), allocators, ready: VecDeque::new(), reserved: BTreeMap::new() };
         self.lock().networks.insert(entry.network.id.clone(), entry);
     }
 
@@ -120,74 +180,83 @@ impl Book {
     pub fn info(&self, id: &HexId) -> Result<NetworkInfo, NetError> {
         let state = self.lock();
         let entry = state.networks.get(id).ok_or_else(|| NetError::NotFound(id.to_string()))?;
-        let usage = entry.allocator.iter().map(|allocator| {
+        let usage = entry.allocators.iter().map(|allocator| {
             let (used, free) = allocator.usage();
-            let waiting = entry.ready.len() as u64;
-            SubnetUsage { net: allocator.subnet(), in_use: used - waiting, available: free + waiting }
+            let waiting = entry.ready.iter().flat_map(|ready| ready.given.addresses());
+            let waiting = waiting.filter(|address| allocator.subnet().contains(address)).count() as u64;
+            SubnetUsage {
+                net: allocator.subnet(),
+                in_use: used.saturating_sub(waiting),
+                available: free.saturating_add(waiting),
+            }
         });
         Ok(NetworkInfo { network: Network::clone(&entry.network), usage: usage.collect() })
     }
 
-    /// Gives the next address of a network, or a certain one to a container: one that is reserved only to its owner.
-    pub fn allocate(&self, id: &HexId, wanted: Option<(Ipv4Addr, &ContainerId)>) -> Result<Ipv4Addr, NetError> {
+    /// Gives addresses of a network: certain ones where they are wished for, the next ones otherwise. All or none.
+    pub fn allocate(&self, id: &HexId, wish: &Wish) -> Result<Given, NetError> {
         let mut state = self.lock();
         let entry = state.networks.get_mut(id).ok_or_else(|| NetError::NotFound(id.to_string()))?;
-        let Some((address, container)) = wanted else {
-            let (allocator, name) = (entry.allocator.as_mut(), &entry.network.name);
-            let allocator = allocator.ok_or_else(|| NetError::NoEndpoints(name.clone()))?;
-            return allocator.take_next().ok_or_else(|| NetError::NoFreeAddress { name: name.clone(), id: id.clone() });
+        let mut given = Given::default();
+        let certain = wish.ipv4.map(IpAddr::V4).into_iter().chain(wish.ipv6.map(IpAddr::V6));
+        let take = || {
+            for address in certain {
+                entry.take(address)?;
+                given.set(address);
+            }
+            entry.complete(&wish.preferred, &mut given)
         };
-        if entry.reserved.get(&address) != Some(container) {
-            entry.take(address)?;
+        let outcome = take();
+        if let Err(error) = outcome {
+            given.addresses().for_each(|address| entry.give_back(address));
+            return Err(error);
         }
-        Ok(address)
+        Ok(given)
     }
 
-    /// Keeps an address for a container.
-    pub fn reserve(&self, id: &HexId, address: Ipv4Addr, container: ContainerId) -> Result<(), NetError> {
+    /// Has an address wait for a container. The first who asks is noted; nobody is refused.
+    pub fn reserve(&self, id: &HexId, address: IpAddr, container: ContainerId) -> Result<(), NetError> {
         let mut state = self.lock();
         let entry = state.networks.get_mut(id).ok_or_else(|| NetError::NotFound(id.to_string()))?;
-        if entry.reserved.get(&address) != Some(&container) {
-            entry.take(address)?;
-            entry.reserved.insert(address, container);
-        }
+        entry.reserve(address, true);
+        entry.reserved.entry(address).or_insert(container);
         Ok(())
     }
 
-    /// Ends the reservations of a container.
-    pub fn release(&self, container: &ContainerId) {
-        for entry in self.lock().networks.values_mut() {
-            let own = |(address, owner): (&Ipv4Addr, &ContainerId)| (owner == container).then_some(*address);
+    /// Ends the reservations of a container, on one network or on all.
+    pub fn release(&self, container: &ContainerId, only: Option<&HexId>) {
+        for (_, entry) in self.lock().networks.iter_mut().filter(|(id, _)| only.is_none_or(|only| only == *id)) {
+            let own = |(address, owner): (&IpAddr, &ContainerId)| (owner == container).then_some(*address);
             let addresses: Vec<_> = entry.reserved.iter().filter_map(own).collect();
             for address in addresses {
                 entry.reserved.remove(&address);
-                entry.give_back(address);
+                entry.reserve(address, false);
             }
         }
     }
 
-    /// Notes an address that a record holds.
-    pub fn note(&self, id: &HexId, address: Ipv4Addr) {
-        if let Some(allocator) = self.lock().networks.get_mut(id).and_then(|entry| entry.allocator.as_mut()) {
-            allocator.note(address);
+    /// Notes addresses that a record holds.
+    pub fn note(&self, id: &HexId, addresses: impl Iterator<Item = IpAddr>) {
+        let mut state = self.lock();
+        let Some(entry) = state.networks.get_mut(id) else { return };
+        for address in addresses {
+            let own = entry.allocators.iter_mut().filter(|allocator| allocator.subnet().contains(&address));
+            own.for_each(|allocator| allocator.note(address));
         }
     }
 
-    /// Takes an address back; one that is reserved stays so.
-    pub fn give_back(&self, id: &HexId, address: Ipv4Addr) {
+    /// Takes addresses back.
+    pub fn give_back(&self, id: &HexId, addresses: impl Iterator<Item = IpAddr>) {
         if let Some(entry) = self.lock().networks.get_mut(id) {
-            entry.give_back(address);
+            addresses.for_each(|address| entry.give_back(address));
         }
     }
 
-    /// A ready sandbox: the oldest, or the one with a certain address.
-    pub fn take_ready(&self, id: &HexId, address: Option<Ipv4Addr>) -> Option<Ready> {
+    /// The oldest ready sandbox that fits.
+    pub fn take_ready(&self, id: &HexId, fits: impl Fn(&Ready) -> bool) -> Option<Ready> {
         let mut state = self.lock();
         let ready = &mut state.networks.get_mut(id)?.ready;
-        match address {
-            None => ready.pop_front(),
-            Some(address) => ready.iter().position(|one| one.address == address).and_then(|at| ready.remove(at)),
-        }
+        ready.iter().position(fits).and_then(|at| ready.remove(at))
     }
 
     /// Every ready sandbox of a network.

@@ -1,11 +1,12 @@
 //! The bridge of a network: found or made, with the gateway's address on it.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::NetError;
 use crate::mac::MacAddress;
 use crate::netlink::route::{self, Link};
 use crate::netlink::{Batch, NetlinkError, Socket};
+use crate::sandbox::write_setting;
 
 /// What a bridge should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub(crate) struct Wanted {
     pub network: String,
     /// The device.
     pub name: String,
-    /// The gateway's address with the length of the subnet's prefix.
-    pub gateway: Ipv4Net,
+    /// The gateway's addresses with the lengths of their subnets' prefixes: those the bridge is to have.
+    pub gateways: Vec<IpNet>,
     /// The gateway's hardware address.
     pub mac: MacAddress,
     /// The longest packet, in bytes.
@@ -63,11 +64,17 @@ impl Wanted {
         }
         let found = addresses_on(socket, link.index)?;
         let mut batch = Batch::new();
-        if !found.contains(&self.gateway) {
+        if self.gateways.iter().any(|gateway| gateway.addr().is_ipv6()) && !self.foreign {
+            allow_ipv6(&self.name, &self.network)?;
+        }
+        for gateway in self.gateways.iter().filter(|gateway| !found.contains(gateway)) {
             if self.foreign {
                 return Err(NetError::NoBridgeAddress(self.name.clone()));
             }
-            self.replace_addresses(socket, link, &found, &mut batch)?;
+            if gateway.addr().is_ipv4() {
+                self.clear_addresses(socket, link, &found, *gateway, &mut batch)?;
+            }
+            route::add_address(&mut batch, link.index, *gateway);
         }
         if !link.up {
             route::set_up(&mut batch, "switching the bridge on", link.index);
@@ -76,22 +83,22 @@ impl Wanted {
         Ok(link.index)
     }
 
-    fn replace_addresses(
+    /// Takes IPv4 addresses away that are not the gateway's, unless somebody uses them.
+    fn clear_addresses(
         &self,
         socket: &mut Socket,
         link: &Link,
-        found: &[Ipv4Net],
+        found: &[IpNet],
+        wanted: IpNet,
         batch: &mut Batch,
     ) -> Result<(), NetError> {
-        if let Some(found) = found.first().copied()
+        let others = || found.iter().copied().filter(|address| address.addr().is_ipv4());
+        if let Some(found) = others().next()
             && !route::ports_of(socket, link.index)?.is_empty()
         {
-            return Err(NetError::BridgeAddress { name: self.name.clone(), found, wanted: self.gateway });
+            return Err(NetError::BridgeAddress { name: self.name.clone(), found, wanted });
         }
-        for address in found {
-            route::delete_address(batch, link.index, *address);
-        }
-        route::add_address(batch, link.index, self.gateway);
+        others().for_each(|address| route::delete_address(batch, link.index, address));
         Ok(())
     }
 
@@ -100,8 +107,22 @@ impl Wanted {
     }
 }
 
-/// The IPv4 addresses of a device, in the kernel's order: the first is the primary one.
-pub(crate) fn addresses_on(socket: &mut Socket, index: u32) -> Result<Vec<Ipv4Net>, NetError> {
+/// Lets a bridge have IPv6 addresses, and take none from what is announced on it.
+fn allow_ipv6(bridge: &str, network: &str) -> Result<(), NetError> {
+    for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
+        let path = format!("/proc/sys/net/ipv6/conf/{bridge}/{setting}");
+        match std::fs::read_to_string(&path) {
+            // Written only when it must change: some hosts have it right but read-only.
+            Ok(now) if now.trim() == value => {}
+            Ok(_) => write_setting(&path, value)?,
+            Err(_) => return Err(NetError::Ipv6Off(network.to_owned())),
+        }
+    }
+    Ok(())
+}
+
+/// The addresses of a device, in the kernel's order: the first is the primary one.
+pub(crate) fn addresses_on(socket: &mut Socket, index: u32) -> Result<Vec<IpNet>, NetError> {
     let all = route::addresses(socket)?;
     Ok(all.into_iter().filter(|(device, _)| *device == index).map(|(_, address)| address).collect())
 }

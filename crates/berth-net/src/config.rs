@@ -1,5 +1,7 @@
 //! What the operator decides about networks: the part of the daemon's options that belongs here.
 
+use std::net::IpAddr;
+
 use ipnet::Ipv4Net;
 
 use crate::subnet::{self, AddressPool};
@@ -12,6 +14,9 @@ pub const DEFAULT_MTU: u32 = 1500;
 
 /// How many sandboxes wait ready for the next containers of a network. Each costs the kernel some 160 KiB.
 pub const DEFAULT_PREPARED: usize = 4;
+
+/// How many ports are held by sockets, when nobody says; those beyond only by records.
+pub const DEFAULT_HELD_PORTS: usize = 1000;
 
 /// The settings of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +37,26 @@ pub struct NetConfig {
     pub between_containers: bool,
     /// Whether to keep firewall rules (`--iptables`).
     pub rules: bool,
+    /// Who decides whether published ports are reached (`--firewall`).
+    pub firewall: FirewallMode,
     /// The firewall table's name; two engines on one host need two.
     pub table: String,
     /// How many sandboxes are made ahead for a network that is in use; 0 turns that off.
     pub prepared: usize,
+    /// Where ports are published when nobody says (`--ip`); at every address if absent.
+    pub default_address: Option<IpAddr>,
+    /// How many published ports are held by sockets (`--held-ports`).
+    pub held_ports: usize,
+}
+
+/// Who decides whether a published port is reached from other hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirewallMode {
+    /// Whoever publishes it, as with Docker.
+    #[default]
+    Docker,
+    /// The host's own input rules: a port that they do not open stays closed.
+    Respect,
 }
 
 /// The bridge of the network `bridge`.
@@ -68,8 +89,11 @@ impl Default for NetConfig {
             masquerade: true,
             between_containers: true,
             rules: true,
+            firewall: FirewallMode::default(),
             table: "berth".to_owned(),
             prepared: DEFAULT_PREPARED,
+            default_address: None,
+            held_ports: DEFAULT_HELD_PORTS,
         }
     }
 }

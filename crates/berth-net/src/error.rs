@@ -1,12 +1,13 @@
 //! Why the network did not do what it was asked.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use berth_model::{ErrorKind, HexId};
+use berth_ports::{Owner, Place, Transport};
 use berth_store::StoreError;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::netlink::NetlinkError;
 
@@ -94,13 +95,66 @@ pub enum NetError {
         /// The network's name.
         network: String,
     },
-    /// An option of the driver is no number.
-    #[error("failed to parse {option} value: {value} (strconv.Atoi: parsing {value:?}: invalid syntax)")]
-    InvalidOption {
-        /// The option.
-        option: &'static str,
-        /// What it was set to.
-        value: String,
+    /// An option of a driver has a value that it cannot have; the words name both.
+    #[error("{0}")]
+    Option(String),
+    /// A kernel setting of an endpoint is not written as it must be.
+    #[error("unrecognised network interface sysctl {0:?}; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V'")]
+    InvalidSetting(String),
+    /// There is no such driver.
+    #[error("plugin {0:?} not found")]
+    UnknownDriver(String),
+    /// Networks of this driver cannot be made: there is one, and it is there.
+    #[error("only one instance of {0:?} network is allowed")]
+    OneInstance(&'static str),
+    /// The network to take a configuration from is not there.
+    #[error("configuration network {0:?} does not exist")]
+    NoConfigNetwork(String),
+    /// What comes from another network's configuration cannot be said again.
+    #[error("user-specified configurations are not supported if the network depends on a configuration network")]
+    ConfigTwice,
+    /// No container can be on a network that is only a configuration.
+    #[error("cannot create endpoint on configuration-only network")]
+    ConfigOnly,
+    /// Others were made from it.
+    #[error("configuration network {0:?} is in use")]
+    ConfigInUse(String),
+    /// A network must have addresses of one family at least.
+    #[error("IPv4 or IPv6 must be enabled")]
+    NoFamily,
+    /// A bridge has one subnet of each family.
+    #[error("bridge driver does not support multiple subnets")]
+    SeveralSubnets,
+    /// Isolation from the host is for networks without a way out.
+    #[error("gateway mode 'isolated' can only be used for an internal bridge network")]
+    IsolatedNotInternal,
+    /// IPv6 is switched off in the kernel, or not a part of it.
+    #[error(
+        "network {0} has IPv6 addresses, but IPv6 is off in this host's kernel: start it without ipv6.disable=1, or make the network without --ipv6"
+    )]
+    Ipv6Off(String),
+    /// The parent device is not there, and its name is not that of a VLAN that could be made.
+    #[error("the parent interface {0} does not exist on this host: name one that does, or eth0.10 for VLAN 10 of eth0")]
+    NoParent(String),
+    /// Another network has the parent device.
+    #[error("network {network} is already using parent interface {parent}")]
+    ParentTaken {
+        /// The network that has it.
+        network: String,
+        /// The device.
+        parent: String,
+    },
+    /// The kernel cannot make such a device.
+    #[error(
+        "{step} for network {network}: operation not supported: the kernel of this host has no {module}, or may not load it (modprobe {module})"
+    )]
+    Unsupported {
+        /// The step.
+        step: &'static str,
+        /// The network's name.
+        network: String,
+        /// The kernel's module.
+        module: &'static str,
     },
     /// The three networks that are always there cannot be made or changed.
     #[error("operation is not permitted on predefined {0} network ")]
@@ -142,9 +196,36 @@ pub enum NetError {
         /// The bridge.
         name: String,
         /// The address it has.
-        found: Ipv4Net,
+        found: IpNet,
         /// The address it should have.
-        wanted: Ipv4Net,
+        wanted: IpNet,
+    },
+    /// Another container has a port of the host.
+    #[error("Bind for {} failed: port is already allocated", SocketAddr::new(*address, *port))]
+    PortAllocated {
+        /// The host's address.
+        address: IpAddr,
+        /// The port.
+        port: u16,
+    },
+    /// A port of the host cannot be had: another program has it, or the host has no such address.
+    #[error("failed to bind host port {place}: {}{}", bind_reason(source), owner.as_ref().map(|owner| format!(" ({owner})")).unwrap_or_default())]
+    PortInUse {
+        /// The port.
+        place: Place,
+        /// Who has it, where that can be seen.
+        owner: Option<Owner>,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Every port that may be given is taken.
+    #[error("all {0} ports that may be given are taken: name a port, or widen net.ipv4.ip_local_port_range")]
+    NoFreePort(Transport),
+    /// The process that holds ports cannot be asked.
+    #[error("the process that holds published ports cannot be asked: {source}")]
+    PortHolder {
+        /// The cause.
+        source: io::Error,
     },
     /// Every pool overlaps with something.
     #[error(
@@ -159,8 +240,10 @@ pub enum NetError {
     #[error("invalid network config:\n{0}")]
     InvalidSubnet(String),
     /// Every address of the network is held.
-    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
+    #[error("no available {family} addresses on this network's address pools: {name} ({id})")]
     NoFreeAddress {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
         /// The network's name.
         name: String,
         /// Its id.
@@ -173,7 +256,7 @@ pub enum NetError {
     #[error("invalid endpoint settings:\nno configured subnet contains IP address {0}")]
     AddressOutside(IpAddr),
     /// A fixed address was asked for where addresses are the engine's to give.
-    #[error("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")]
+    #[error("invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only")]
     FixedAddress,
     /// A name for an interface is not one.
     #[error("invalid interface name {0:?}: 1 to 15 bytes, no slash, no white space")]
@@ -188,22 +271,42 @@ fn cause(error: &NetlinkError) -> String {
     std::error::Error::source(error).map_or_else(|| "gave up".to_owned(), ToString::to_string)
 }
 
+/// The reason in the words that clients know, which are those of the C library in lower case.
+fn bind_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 impl NetError {
     /// The coarse kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            NetError::NotFound(_) => ErrorKind::NotFound,
+            NetError::NotFound(_) | NetError::UnknownDriver(_) | NetError::NoConfigNetwork(_) => ErrorKind::NotFound,
             NetError::NameTaken(_) => ErrorKind::Conflict,
             NetError::Predefined(_)
             | NetError::PredefinedRemoval(_)
             | NetError::InUse { .. }
             | NetError::BridgeTaken { .. }
             | NetError::AlreadyConnected { .. }
+            | NetError::OneInstance(_)
+            | NetError::ConfigOnly
+            | NetError::ConfigTwice
+            | NetError::ConfigInUse(_)
+            | NetError::SeveralSubnets
+            | NetError::ParentTaken { .. }
             | NetError::Overlap
             | NetError::AddressTaken => ErrorKind::Forbidden,
             NetError::Ambiguous(..)
             | NetError::EmptyName
-            | NetError::InvalidOption { .. }
+            | NetError::Option(_)
+            | NetError::InvalidSetting(_)
+            | NetError::NoFamily
+            | NetError::IsolatedNotInternal
+            | NetError::NoParent(_)
             | NetError::NoEndpoints(_)
             | NetError::BridgeOff
             | NetError::InvalidSubnet(_)
@@ -221,6 +324,12 @@ impl NetError {
             | NetError::NoBridgeAddress(_)
             | NetError::NotABridge { .. }
             | NetError::BridgeAddress { .. }
+            | NetError::Ipv6Off(_)
+            | NetError::Unsupported { .. }
+            | NetError::PortAllocated { .. }
+            | NetError::PortInUse { .. }
+            | NetError::NoFreePort(_)
+            | NetError::PortHolder { .. }
             | NetError::NoFreePool
             | NetError::NoFreeAddress { .. } => ErrorKind::Internal,
         }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use crate::name_sockets::NAME_SERVER;
+
 /// Servers for a container whose host has none that it could reach.
 const FALLBACK_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
@@ -42,14 +44,30 @@ pub fn hosts(loopback: Ipv6Loopback, extra: &[(String, IpAddr)], own: &[IpAddr],
         text.push_str("ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
     }
     write_hosts(&mut text, extra);
-    let names = match name.split_once('.') {
-        Some((first, _)) if !first.is_empty() => format!("{name} {first}"),
-        _ => name.to_owned(),
-    };
-    for address in own {
-        writeln!(text, "{address}\t{names}").expect("writing to a string cannot fail");
+    with_own(&text, own, name)
+}
+
+/// A text of `/etc/hosts` with lines for more of the container's own addresses.
+pub fn with_own(text: &str, own: &[IpAddr], name: &str) -> String {
+    let mut text = text.to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
     }
+    own.iter().for_each(|address| text.push_str(&own_line(*address, name)));
     text
+}
+
+/// A text of `/etc/hosts` without the lines of addresses that are no longer the container's own.
+pub fn without_own(text: &str, own: &[IpAddr], name: &str) -> String {
+    let gone: Vec<String> = own.iter().map(|address| own_line(*address, name)).collect();
+    text.split_inclusive('\n').filter(|line| !gone.iter().any(|own| own == line)).collect()
+}
+
+fn own_line(address: IpAddr, name: &str) -> String {
+    match name.split_once('.') {
+        Some((first, _)) if !first.is_empty() => format!("{address}\t{name} {first}\n"),
+        _ => format!("{address}\t{name}\n"),
+    }
 }
 
 /// The text of `/etc/hosts` for a container in the host's network: the host's own, and the lines of `--add-host`.
@@ -83,6 +101,35 @@ pub fn resolv_conf(host: &str, chosen: &DnsOptions) -> String {
         servers = FALLBACK_SERVERS.map(str::to_owned).into();
     }
     ResolvConf { servers, ..parsed }.with(chosen).text()
+}
+
+/// The text of `/etc/resolv.conf` on a network with the name service.
+///
+/// It names only the name service, which asks the servers that somebody named, or the host's. Without `ndots` from
+/// anybody names of one word are asked as they are, before any search domain: they are what containers are called.
+pub fn resolv_conf_with_names(host: &str, chosen: &DnsOptions) -> String {
+    let mut conf = ResolvConf::parse(host).with(chosen);
+    let asked: Vec<String> = match chosen.servers.as_slice() {
+        [] => conf.servers.iter().map(|server| format!("host({server})")).collect(),
+        servers => servers.iter().map(ToString::to_string).collect(),
+    };
+    conf.servers = vec![NAME_SERVER.to_string()];
+    if conf.ndots().is_none() {
+        conf.options.push("ndots:0".to_owned());
+    }
+    let asked = if asked.is_empty() { "nobody".to_owned() } else { asked.join(" ") };
+    format!(
+        "# Names of containers on the same networks are answered at {NAME_SERVER}.\n\
+         # Everything else is asked of: {asked}\n{}",
+        conf.text()
+    )
+}
+
+/// Whether somebody, or the host's file, says that names with fewer than so many dots are first tried with the search
+/// domains.
+pub fn has_ndots(host: &str, chosen: &[String]) -> bool {
+    let chosen = DnsOptions { options: chosen.to_vec(), ..DnsOptions::default() };
+    ResolvConf::parse(host).with(&chosen).ndots().is_some_and(|dots| dots > 0)
 }
 
 /// The text of `/etc/resolv.conf` in the host's network: the host's own, but for what somebody decided.
@@ -151,6 +198,10 @@ impl ResolvConf {
         self
     }
 
+    fn ndots(&self) -> Option<u32> {
+        self.options.iter().rev().find_map(|option| option.strip_prefix("ndots:")?.parse().ok())
+    }
+
     fn text(&self) -> String {
         let mut lines: Vec<String> = self.servers.iter().map(|server| format!("nameserver {server}")).collect();
         for (keyword, words) in [("search", &self.search), ("options", &self.options)] {
@@ -183,6 +234,14 @@ mod tests {
         assert_eq!(hosts(Ipv6Loopback::Absent, &[], &[], "x"), "127.0.0.1\tlocalhost\n");
         let domain = hosts(Ipv6Loopback::Absent, &[], &ips(&["10.0.0.2", "10.1.0.2"]), "web.example.org");
         assert!(domain.ends_with("10.0.0.2\tweb.example.org web\n10.1.0.2\tweb.example.org web\n"), "{domain}");
+    }
+
+    #[test]
+    fn own_lines_come_and_go_and_others_stay() {
+        let text = with_own("127.0.0.1\tlocalhost\n1.2.3.4\tmine", &ips(&["10.0.0.2", "fd00::2"]), "web");
+        assert_eq!(text, "127.0.0.1\tlocalhost\n1.2.3.4\tmine\n10.0.0.2\tweb\nfd00::2\tweb\n");
+        let less = without_own(&text, &ips(&["10.0.0.2", "1.2.3.4"]), "web");
+        assert_eq!(less, "127.0.0.1\tlocalhost\n1.2.3.4\tmine\nfd00::2\tweb\n");
     }
 
     #[test]
@@ -219,6 +278,34 @@ mod tests {
         assert_eq!(resolv_conf_of_host(host, &DnsOptions::default()), host);
         let search = DnsOptions { search: vec!["a".into(), "b".into()], ..DnsOptions::default() };
         assert_eq!(resolv_conf_of_host(host, &search), "nameserver 9.9.9.9\nsearch a b\noptions edns0\n");
+    }
+
+    #[test]
+    fn with_the_name_service_only_it_is_named() {
+        let check = |host: &str, chosen: &DnsOptions, expected: &str| {
+            let text = resolv_conf_with_names(host, chosen);
+            let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("# Names")).collect();
+            assert_eq!(lines.join("|"), expected);
+        };
+        let nothing = DnsOptions::default();
+        check(
+            "nameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch example.org\noptions edns0\n",
+            &nothing,
+            "# Everything else is asked of: host(127.0.0.53) host(10.0.0.1)|nameserver 127.0.0.11|search example.org|options edns0 ndots:0",
+        );
+        check("", &nothing, "# Everything else is asked of: nobody|nameserver 127.0.0.11|options ndots:0");
+        let chosen = DnsOptions {
+            servers: ips(&["9.9.9.9", "fd00::53"]),
+            search: vec!["a".into()],
+            options: vec!["ndots:2".into()],
+        };
+        check(
+            "nameserver 10.0.0.1\nsearch b\noptions rotate\n",
+            &chosen,
+            "# Everything else is asked of: 9.9.9.9 fd00::53|nameserver 127.0.0.11|search a|options ndots:2",
+        );
+        assert!(has_ndots("", &chosen.options) && has_ndots("options ndots:1", &[]));
+        assert!(!has_ndots("options ndots:1", &["ndots:0".to_owned()]) && !has_ndots("options rotate", &[]));
     }
 
     #[test]

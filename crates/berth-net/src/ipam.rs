@@ -2,12 +2,13 @@
 //!
 //! The rows of the store hold the addresses; an [`Allocator`] is the memory of them that finds a free one quickly. It
 //! goes round: the next address is the first free one after the last that was given, so that an address rests as long
-//! as possible before somebody else gets it.
+//! as possible before somebody else gets it. Addresses that wait for a container are passed over, but whoever asks for
+//! one by number has it: a container that is made anew with the address of its predecessor must be able to start.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// Why an address cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,92 +22,125 @@ pub enum Refusal {
 /// The addresses of one subnet.
 #[derive(Clone, Debug)]
 pub struct Allocator {
-    subnet: Ipv4Net,
-    range: Ipv4Net,
+    subnet: IpNet,
+    range: IpNet,
     /// Never given: network, broadcast, gateway, auxiliary addresses.
-    set_aside: BTreeSet<u32>,
-    held: BTreeSet<u32>,
-    last: Option<u32>,
+    set_aside: BTreeSet<u128>,
+    held: BTreeSet<u128>,
+    /// Given to those who ask for them by number only.
+    reserved: BTreeSet<u128>,
+    last: Option<u128>,
 }
 
 impl Allocator {
     /// A subnet of which addresses are given from `range`; those in `aside` never are.
-    pub fn new(subnet: Ipv4Net, range: Option<Ipv4Net>, aside: impl IntoIterator<Item = Ipv4Addr>) -> Allocator {
-        let mut set_aside: BTreeSet<u32> = aside.into_iter().map(u32::from).collect();
-        // Of a point-to-point /31 or a single /32 both ends are ordinary addresses (RFC 3021).
-        if subnet.prefix_len() < 31 {
-            set_aside.extend([subnet.network(), subnet.broadcast()].map(u32::from));
+    pub fn new(subnet: IpNet, range: Option<IpNet>, aside: impl IntoIterator<Item = IpAddr>) -> Allocator {
+        let mut set_aside: BTreeSet<u128> = aside.into_iter().map(number).collect();
+        // Of a point-to-point subnet of two addresses, or one of a single address, all are ordinary (RFC 3021, RFC 6164).
+        if subnet.prefix_len() + 1 < subnet.max_prefix_len() {
+            set_aside.insert(number(subnet.network()));
+            if subnet.addr().is_ipv4() {
+                set_aside.insert(number(subnet.broadcast()));
+            }
         }
         let range = range.filter(|range| subnet.contains(range)).unwrap_or(subnet);
-        Allocator { subnet, range, set_aside, held: BTreeSet::new(), last: None }
+        Allocator { subnet, range, set_aside, held: BTreeSet::new(), reserved: BTreeSet::new(), last: None }
     }
 
     /// Gives the next free address of the range.
-    pub fn take_next(&mut self) -> Option<Ipv4Addr> {
-        let (first, last) = (u32::from(self.range.network()), u32::from(self.range.broadcast()));
+    pub fn take_next(&mut self) -> Option<IpAddr> {
+        let (first, last) = self.bounds();
         let after = self.last.and_then(|last| last.checked_add(1)).filter(|next| (first..=last).contains(next));
         let start = after.unwrap_or(first);
         let found = self.first_free(start, last).or_else(|| self.first_free(first, start))?;
         self.held.insert(found);
         self.last = Some(found);
-        Some(found.into())
+        Some(self.address(found))
     }
 
     /// Gives a certain address, which may lie outside the range.
-    pub fn take(&mut self, address: Ipv4Addr) -> Result<(), Refusal> {
+    pub fn take(&mut self, address: IpAddr) -> Result<(), Refusal> {
         if !self.subnet.contains(&address) {
             return Err(Refusal::Outside);
         }
-        let number = u32::from(address);
+        let number = number(address);
         if self.set_aside.contains(&number) || !self.held.insert(number) { Err(Refusal::Taken) } else { Ok(()) }
     }
 
     /// Notes an address that a record holds, the newest record last.
-    pub fn note(&mut self, address: Ipv4Addr) {
+    pub fn note(&mut self, address: IpAddr) {
         if self.subnet.contains(&address) {
-            self.held.insert(address.into());
-            self.last = Some(address.into());
+            self.held.insert(number(address));
+            self.last = Some(number(address));
         }
     }
 
     /// Takes an address back.
-    pub fn give_back(&mut self, address: Ipv4Addr) {
-        self.held.remove(&address.into());
+    pub fn give_back(&mut self, address: IpAddr) {
+        self.held.remove(&number(address));
+    }
+
+    /// Has an address wait for whoever asks for it by number, or no longer.
+    pub fn reserve(&mut self, address: IpAddr, whether: bool) {
+        if whether && self.subnet.contains(&address) {
+            self.reserved.insert(number(address));
+        } else {
+            self.reserved.remove(&number(address));
+        }
     }
 
     /// The subnet.
-    pub fn subnet(&self) -> Ipv4Net {
+    pub fn subnet(&self) -> IpNet {
         self.subnet
     }
 
     /// How many addresses are held or set aside, and how many of the range are free.
     pub fn usage(&self) -> (u64, u64) {
-        let (first, last) = (u32::from(self.range.network()), u32::from(self.range.broadcast()));
-        let within = |set: &BTreeSet<u32>| set.range(first..=last).count() as u64;
-        let size = u64::from(last) - u64::from(first) + 1;
+        let (first, last) = self.bounds();
+        let within = |set: &BTreeSet<u128>| set.range(first..=last).count() as u128;
         let used = (self.held.len() + self.set_aside.len()) as u64;
-        (used, size - within(&self.held) - within(&self.set_aside))
+        // The whole of IPv6 is the one subnet whose size does not fit.
+        let size = (last - first).saturating_add(1);
+        let free = size - within(&self.held) - within(&self.set_aside);
+        (used, u64::try_from(free).unwrap_or(u64::MAX))
     }
 
-    fn first_free(&self, from: u32, to: u32) -> Option<u32> {
+    fn bounds(&self) -> (u128, u128) {
+        (number(self.range.network()), number(self.range.broadcast()))
+    }
+
+    fn first_free(&self, from: u128, to: u128) -> Option<u128> {
         let mut candidate = from;
-        // Both sets are sorted: only the run of taken numbers that begins at `from` is looked at.
-        let mut held = self.held.range(from..=to).peekable();
-        let mut aside = self.set_aside.range(from..=to).peekable();
+        // The sets are sorted: only the run of taken numbers that begins at `from` is looked at.
+        let mut sets = [&self.held, &self.set_aside, &self.reserved].map(|set| set.range(from..=to).peekable());
         loop {
-            let taken = held.next_if(|number| **number == candidate).is_some()
-                | aside.next_if(|number| **number == candidate).is_some();
-            if !taken {
+            let taken = sets.iter_mut().map(|set| set.next_if(|number| **number == candidate).is_some());
+            if !taken.fold(false, |any, one| any | one) {
                 return Some(candidate);
             }
             candidate = candidate.checked_add(1).filter(|next| *next <= to)?;
         }
+    }
+
+    fn address(&self, number: u128) -> IpAddr {
+        match self.subnet {
+            IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(number).expect("it lies in an IPv4 subnet"))),
+            IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from(number)),
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipnet::Ipv4Net;
     use proptest::prelude::*;
     use std::collections::HashSet;
 
@@ -129,7 +163,7 @@ mod tests {
     #[test]
     fn usage_counts_what_is_set_aside() {
         assert_eq!(bridge().usage(), (3, 65533));
-        let aside = ["10.77.0.1", "10.77.0.130"].map(|text| text.parse::<Ipv4Addr>().unwrap());
+        let aside = ["10.77.0.1", "10.77.0.130"].map(|text| text.parse::<IpAddr>().unwrap());
         let range = Some("10.77.0.128/25".parse().unwrap());
         let mut ranged = Allocator::new("10.77.0.0/24".parse().unwrap(), range, aside);
         assert_eq!(ranged.usage(), (4, 126));
@@ -143,7 +177,7 @@ mod tests {
     #[test]
     fn a_certain_address_is_given_once() {
         let mut allocator = bridge();
-        let address = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(allocator.take(address("172.17.0.9")), Ok(()));
         assert_eq!(allocator.take(address("172.17.0.9")), Err(Refusal::Taken));
         for own in ["172.17.0.0", "172.17.0.1", "172.17.255.255"] {
@@ -163,21 +197,46 @@ mod tests {
         assert_eq!((all.take_next().is_some(), all.take_next().is_some(), all.take_next()), (true, true, None));
     }
 
+    #[test]
+    fn ipv6_has_no_broadcast_and_more_addresses_than_can_be_counted() {
+        let gateway: IpAddr = "fd00:77::1".parse().unwrap();
+        let mut wide = Allocator::new("fd00:77::/64".parse().unwrap(), None, [gateway]);
+        assert_eq!(wide.usage(), (2, u64::MAX - 1));
+        assert_eq!(wide.take_next(), Some("fd00:77::2".parse().unwrap()));
+        assert_eq!(Allocator::new("fd00::/48".parse().unwrap(), None, []).usage().1, u64::MAX);
+        let mut pair = Allocator::new("fd00::/127".parse().unwrap(), None, []);
+        assert_eq!((pair.take_next().is_some(), pair.take_next().is_some(), pair.take_next()), (true, true, None));
+    }
+
+    #[test]
+    fn a_reserved_address_is_only_for_those_who_name_it() {
+        let mut allocator = bridge();
+        let reserved: IpAddr = "172.17.0.2".parse().unwrap();
+        allocator.reserve(reserved, true);
+        assert_eq!(allocator.take_next(), Some("172.17.0.3".parse().unwrap()));
+        assert_eq!(allocator.take(reserved), Ok(()));
+        assert_eq!(allocator.take(reserved), Err(Refusal::Taken));
+        allocator.give_back(reserved);
+        allocator.reserve(reserved, false);
+        allocator.note("172.17.255.254".parse().unwrap());
+        assert_eq!(allocator.take_next(), Some(reserved));
+    }
+
     proptest! {
         /// Whatever is asked in whatever order, against a model that is only a set.
         #[test]
         fn no_address_is_given_twice(prefix in 24u8..=30, steps in proptest::collection::vec((0u8..4, any::<u8>()), 1..400)) {
             let subnet = Ipv4Net::new(Ipv4Addr::new(10, 9, 8, 0), prefix).unwrap();
-            let gateway = Ipv4Addr::new(10, 9, 8, 1);
-            let mut allocator = Allocator::new(subnet, None, [gateway]);
-            let mut model: HashSet<Ipv4Addr> = HashSet::new();
+            let gateway = IpAddr::from([10, 9, 8, 1]);
+            let mut allocator = Allocator::new(subnet.into(), None, [gateway]);
+            let mut model: HashSet<IpAddr> = HashSet::new();
             let room = subnet.hosts().count() - 1;
             for (action, byte) in steps {
-                let address = Ipv4Addr::new(10, 9, 8, byte);
+                let address = IpAddr::from([10, 9, 8, byte]);
                 match action {
                     0 | 1 => match allocator.take_next() {
                         Some(given) => {
-                            prop_assert!(subnet.contains(&given) && given != gateway);
+                            prop_assert!(IpNet::from(subnet).contains(&given) && given != gateway);
                             prop_assert!(given != subnet.network() && given != subnet.broadcast());
                             prop_assert!(model.insert(given), "{given} twice");
                         }

@@ -4,10 +4,12 @@
 //! reader is lenient on purpose: it looks only at the attributes it was asked for, so that a kernel that adds new ones,
 //! or gives old ones another size, never makes an answer unreadable. Nothing here knows what a container is.
 
+pub mod conntrack;
 pub mod message;
 pub mod nf_tables;
 pub mod route;
 pub mod socket;
+pub mod sublink;
 
 pub use message::Batch;
 pub use socket::{NetlinkError, Socket};

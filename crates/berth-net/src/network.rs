@@ -1,25 +1,47 @@
 //! What a network is: the three that are always there, and those that people make.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use berth_model::{HexId, Timestamp};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DefaultBridge, NetConfig};
-use crate::error::NetError;
 use crate::mac::MacAddress;
+use crate::options::{
+    OPTION_BRIDGE, OPTION_DEFAULT, OPTION_GATEWAY_MODE_V4, OPTION_GATEWAY_MODE_V6, OPTION_HOST_ADDRESS, OPTION_ICC,
+    OPTION_INHIBIT_V4, OPTION_IPVLAN_MODE, OPTION_MASQUERADE, OPTION_MTU, OPTION_PREFIX,
+};
 
 /// Names that nobody may take: the networks that are always there.
 pub const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
-const OPTION_BRIDGE: &str = "com.docker.network.bridge.name";
-const OPTION_ICC: &str = "com.docker.network.bridge.enable_icc";
-const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-const OPTION_MTU: &str = "com.docker.network.driver.mtu";
-const OPTION_HOST_ADDRESS: &str = "com.docker.network.bridge.host_binding_ipv4";
-const OPTION_DEFAULT: &str = "com.docker.network.bridge.default_bridge";
+/// How the containers of a bridge network reach the world in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// By the host's address; published ports are the only way in.
+    Nat,
+    /// By the host's address; every port can be reached by those who route to the container.
+    NatUnprotected,
+    /// By their own address; published ports are open on it, nothing is translated.
+    Routed,
+    /// Not at all, and the host is no part of the network either.
+    Isolated,
+}
+
+impl GatewayMode {
+    /// The mode of a word.
+    pub fn of_word(word: &str) -> Option<GatewayMode> {
+        match word {
+            "nat" => Some(GatewayMode::Nat),
+            "nat-unprotected" => Some(GatewayMode::NatUnprotected),
+            "routed" => Some(GatewayMode::Routed),
+            "isolated" => Some(GatewayMode::Isolated),
+            _ => None,
+        }
+    }
+}
 
 /// How the containers of a network are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +49,10 @@ const OPTION_DEFAULT: &str = "com.docker.network.bridge.default_bridge";
 pub enum Driver {
     /// By a bridge on this host.
     Bridge,
+    /// Each has a device with a hardware address of its own on top of one of the host's.
+    Macvlan,
+    /// Each has a device on top of one of the host's, with that one's hardware address.
+    Ipvlan,
     /// They use the host's own network.
     Host,
     /// Not at all.
@@ -34,13 +60,28 @@ pub enum Driver {
 }
 
 impl Driver {
+    /// Every driver, by the word for it.
+    pub const ALL: [Driver; 5] = [Driver::Bridge, Driver::Macvlan, Driver::Ipvlan, Driver::Host, Driver::Null];
+
     /// The word for it in the API.
     pub const fn word(self) -> &'static str {
         match self {
             Driver::Bridge => "bridge",
+            Driver::Macvlan => "macvlan",
+            Driver::Ipvlan => "ipvlan",
             Driver::Host => "host",
             Driver::Null => "null",
         }
+    }
+
+    /// The driver of a word.
+    pub fn of_word(word: &str) -> Option<Driver> {
+        Driver::ALL.into_iter().find(|driver| driver.word() == word)
+    }
+
+    /// Whether its containers have endpoints: namespaces, interfaces, addresses.
+    pub const fn has_endpoints(self) -> bool {
+        matches!(self, Driver::Bridge | Driver::Macvlan | Driver::Ipvlan)
     }
 }
 
@@ -48,25 +89,41 @@ impl Driver {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
     /// The range.
-    pub net: Ipv4Net,
-    /// The address of the way out; it belongs to the bridge.
-    pub gateway: Ipv4Addr,
+    pub net: IpNet,
+    /// The address of the way out; on a bridge network it belongs to the bridge.
+    pub gateway: Option<IpAddr>,
     /// The part that containers get addresses from; all of it if absent.
-    pub range: Option<Ipv4Net>,
+    pub range: Option<IpNet>,
     /// Addresses that something else on the network has, by name.
-    pub auxiliary: BTreeMap<String, Ipv4Addr>,
+    pub auxiliary: BTreeMap<String, IpAddr>,
+    /// Whether somebody chose it: only then may a container ask for a certain address.
+    #[serde(default)]
+    pub chosen: bool,
 }
 
 impl Subnet {
     /// A subnet whose first address is the gateway.
-    pub fn of(net: Ipv4Net) -> Subnet {
-        let gateway = Ipv4Addr::from(u32::from(net.network()).saturating_add(1));
-        Subnet { net, gateway, range: None, auxiliary: BTreeMap::new() }
+    pub fn of(net: IpNet) -> Subnet {
+        Subnet { net, gateway: Some(first_address(net)), range: None, auxiliary: BTreeMap::new(), chosen: false }
     }
 
     /// The gateway's address together with the length of the prefix.
-    pub fn gateway_net(&self) -> Ipv4Net {
-        Ipv4Net::new(self.gateway, self.net.prefix_len()).expect("the length comes from a subnet")
+    pub fn gateway_net(&self) -> Option<IpNet> {
+        let gateway = self.gateway?;
+        Some(IpNet::new(gateway, self.net.prefix_len()).expect("the length comes from a subnet of that family"))
+    }
+
+    /// Whether it is one of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.net.addr().is_ipv6()
+    }
+}
+
+/// The address after that of the network itself.
+pub(crate) fn first_address(net: IpNet) -> IpAddr {
+    match net.network() {
+        IpAddr::V4(own) => IpAddr::V4(Ipv4Addr::from(u32::from(own).saturating_add(1))),
+        IpAddr::V6(own) => IpAddr::V6(Ipv6Addr::from(u128::from(own).saturating_add(1))),
     }
 }
 
@@ -83,23 +140,43 @@ pub struct Network {
     pub created: Timestamp,
     /// Its addresses; none for `host` and `none`.
     pub subnets: Vec<Subnet>,
-    /// Whether somebody chose the subnet: only then may a container ask for a certain address.
-    pub chosen_subnet: bool,
+    /// Whether its containers get IPv4 addresses.
+    #[serde(default = "yes")]
+    pub ipv4: bool,
+    /// Whether its containers get IPv6 addresses.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// What the allocator of addresses was told; only shown.
+    #[serde(default)]
+    pub ipam_options: Option<BTreeMap<String, String>>,
     /// Whether it has no way out.
     pub internal: bool,
     /// Whether it was made to be joined by hand.
     pub attachable: bool,
+    /// Whether it is only a description that others are made from.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The network that it was made from; empty if from none.
+    #[serde(default)]
+    pub config_from: String,
+    /// Whether the parent device was made for it, and goes with it.
+    #[serde(default)]
+    pub owns_parent: bool,
     /// What the driver was told.
     pub options: BTreeMap<String, String>,
     /// What people wrote on it.
     pub labels: BTreeMap<String, String>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// How many addresses of a subnet are used and free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubnetUsage {
     /// The subnet.
-    pub net: Ipv4Net,
+    pub net: IpNet,
     /// Held by containers or set aside.
     pub in_use: u64,
     /// Free to be given.
@@ -131,51 +208,103 @@ impl Network {
         self.options.get(OPTION_BRIDGE).cloned().unwrap_or_else(|| format!("br-{}", self.id.short()))
     }
 
-    /// Checks the options that are numbers.
-    pub(crate) fn check_options(&self) -> Result<(), NetError> {
-        match self.options.get(OPTION_MTU) {
-            Some(value) if value.parse::<u32>().is_err() => {
-                Err(NetError::InvalidOption { option: OPTION_MTU, value: value.clone() })
-            }
-            _ => Ok(()),
-        }
+    /// The first subnet of a family.
+    pub fn subnet(&self, ipv6: bool) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.is_ipv6() == ipv6)
+    }
+
+    /// The subnet that an address lies in.
+    pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.net.contains(&address))
     }
 
     /// The longest packet, in bytes.
     pub fn mtu(&self) -> u32 {
-        self.options.get(OPTION_MTU).and_then(|text| text.parse().ok()).unwrap_or(crate::config::DEFAULT_MTU)
+        self.chosen_mtu().unwrap_or(crate::config::DEFAULT_MTU)
     }
 
-    /// Whether outbound traffic takes the host's address.
-    pub fn masquerades(&self) -> bool {
-        !self.internal && self.switch(OPTION_MASQUERADE)
+    /// The longest packet that somebody chose, in bytes.
+    pub(crate) fn chosen_mtu(&self) -> Option<u32> {
+        self.options.get(OPTION_MTU).and_then(|text| text.parse().ok()).filter(|mtu| *mtu > 0)
+    }
+
+    /// Whether outbound traffic of a family takes the host's address.
+    pub fn masquerades(&self, ipv6: bool) -> bool {
+        let translated = matches!(self.gateway_mode(ipv6), GatewayMode::Nat | GatewayMode::NatUnprotected);
+        !self.internal && translated && self.switch(OPTION_MASQUERADE, true)
     }
 
     /// Whether its containers reach each other.
     pub fn connects_containers(&self) -> bool {
-        self.switch(OPTION_ICC)
+        self.switch(OPTION_ICC, true)
+    }
+
+    /// The address on which ports are published when nobody names one.
+    pub fn host_binding_v4(&self) -> Option<Ipv4Addr> {
+        self.options.get(OPTION_HOST_ADDRESS).and_then(|text| text.parse().ok())
+    }
+
+    /// How its containers reach the world in a family.
+    pub fn gateway_mode(&self, ipv6: bool) -> GatewayMode {
+        let option = if ipv6 { OPTION_GATEWAY_MODE_V6 } else { OPTION_GATEWAY_MODE_V4 };
+        self.options.get(option).and_then(|word| GatewayMode::of_word(word)).unwrap_or(GatewayMode::Nat)
+    }
+
+    /// The address that its bridge has in a family: none where the network is isolated from the host, or where the option says that
+    /// somebody else has the gateway's address.
+    pub fn bridge_address(&self, ipv6: bool) -> Option<IpNet> {
+        let inhibited = !ipv6 && self.switch(OPTION_INHIBIT_V4, false);
+        let isolated = self.gateway_mode(ipv6) == GatewayMode::Isolated;
+        self.subnet(ipv6).filter(|_| !inhibited && !isolated).and_then(Subnet::gateway_net)
+    }
+
+    /// The way out for a container with this address; none on networks without one.
+    pub fn gateway_of(&self, address: IpAddr) -> Option<IpAddr> {
+        let closed = self.internal || self.gateway_mode(address.is_ipv6()) == GatewayMode::Isolated;
+        self.subnet_of(address).filter(|_| !closed).and_then(|subnet| subnet.gateway)
+    }
+
+    /// Whether packets to everywhere simply leave by the interface: there is no gateway that they are handed to.
+    pub(crate) fn routes_by_device(&self) -> bool {
+        self.driver == Driver::Ipvlan && self.options.get(OPTION_IPVLAN_MODE).is_some_and(|mode| mode != "l2")
+    }
+
+    /// Whether it can be the way to everywhere in a family.
+    pub fn leads_out(&self, ipv6: bool) -> bool {
+        let enabled = if ipv6 { self.ipv6 } else { self.ipv4 };
+        let open = !self.internal && self.gateway_mode(ipv6) != GatewayMode::Isolated;
+        let gateway = self.subnet(ipv6).is_some_and(|subnet| subnet.gateway.is_some());
+        self.driver.has_endpoints() && enabled && open && (self.routes_by_device() || gateway)
+    }
+
+    /// How interfaces in containers are called, before their number.
+    pub(crate) fn interface_prefix(&self) -> &str {
+        self.options.get(OPTION_PREFIX).map_or("eth", String::as_str)
     }
 
     /// The hardware address of whoever has this address.
     ///
     /// It is random, as the network's id is, and local. The same address always comes with the same hardware address,
     /// so that no neighbour's table is wrong when an address goes from one container to the next.
-    pub fn mac_of(&self, address: Ipv4Addr) -> MacAddress {
+    pub fn mac_of(&self, address: IpAddr) -> MacAddress {
         let mut random = [0; 6];
         for (byte, digits) in random.iter_mut().zip(self.id.as_str().as_bytes().chunks(2)) {
             let text = std::str::from_utf8(digits).expect("an id is made of hex digits");
             *byte = u8::from_str_radix(text, 16).expect("an id is made of hex digits");
         }
-        for (byte, part) in random[2..].iter_mut().zip(address.octets()) {
+        let octets = match address {
+            IpAddr::V4(address) => address.octets(),
+            // The part that differs within a network.
+            IpAddr::V6(address) => *address.octets().last_chunk().expect("there are sixteen"),
+        };
+        for (byte, part) in random[2..].iter_mut().zip(octets) {
             *byte ^= part;
         }
         MacAddress::local(random)
     }
 
-    fn switch(&self, option: &str) -> bool {
-        // Absent means on; Go's words for false are all accepted, as clients were written for them.
-        let off = |text: &String| matches!(text.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False");
-        !self.options.get(option).is_some_and(off)
+    fn switch(&self, option: &str, otherwise: bool) -> bool {
+        self.options.get(option).and_then(|text| crate::options::boolean(text)).unwrap_or(otherwise)
     }
 }
 
@@ -186,17 +315,29 @@ pub(crate) fn predefined(name: &str, id: HexId, created: Timestamp) -> Network {
         "host" => Driver::Host,
         _ => Driver::Null,
     };
-    Network {
-        id,
-        name: name.to_owned(),
-        driver,
-        created,
-        subnets: Vec::new(),
-        chosen_subnet: false,
-        internal: false,
-        attachable: false,
-        options: BTreeMap::new(),
-        labels: BTreeMap::new(),
+    Network { name: name.to_owned(), driver, ..Network::plain(id, created) }
+}
+
+impl Network {
+    /// A network about which nothing was said.
+    pub(crate) fn plain(id: HexId, created: Timestamp) -> Network {
+        Network {
+            id,
+            name: String::new(),
+            driver: Driver::Bridge,
+            created,
+            subnets: Vec::new(),
+            ipv4: true,
+            ipv6: false,
+            ipam_options: None,
+            internal: false,
+            attachable: false,
+            config_only: false,
+            config_from: String::new(),
+            owns_parent: false,
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
     }
 }
 
@@ -228,8 +369,9 @@ mod tests {
     #[test]
     fn each_address_has_its_own_hardware_address_for_ever() {
         let network = network();
-        let macs: std::collections::HashSet<_> =
-            (0..=u16::MAX).map(|host| network.mac_of(Ipv4Addr::from(0xac11_0000 | u32::from(host)))).collect();
+        let macs: std::collections::HashSet<_> = (0..=u16::MAX)
+            .map(|host| network.mac_of(IpAddr::V4(Ipv4Addr::from(0xac11_0000 | u32::from(host)))))
+            .collect();
         assert_eq!(macs.len(), 65536);
         assert!(macs.iter().all(|mac| mac.octets()[0] & 3 == 2));
     }
@@ -237,13 +379,13 @@ mod tests {
     #[test]
     fn options_are_on_until_they_are_switched_off() {
         let mut network = network();
-        assert!(network.masquerades() && network.connects_containers());
+        assert!(network.masquerades(false) && network.connects_containers());
         network.options.insert(OPTION_ICC.to_owned(), "false".to_owned());
         network.options.insert(OPTION_MTU.to_owned(), "1400".to_owned());
         assert!(!network.connects_containers());
         assert_eq!(network.mtu(), 1400);
         network.internal = true;
-        assert!(!network.masquerades());
+        assert!(!network.masquerades(false));
     }
 
     #[test]

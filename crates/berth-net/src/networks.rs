@@ -2,22 +2,24 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 
 use berth_model::ContainerId;
 use berth_store::{EndpointRow, Store};
-use ipnet::Ipv4Net;
 
+use crate::asked::write_endpoint;
 use crate::book::{Book, Ready};
 use crate::config::NetConfig;
-use crate::endpoint::{Connection, Endpoint, EndpointRecord, EndpointRequest, check_interface};
+use crate::endpoint::{Connection, Endpoint, EndpointRecord, EndpointRequest};
 use crate::error::NetError;
 use crate::files::Ipv6Loopback;
 use crate::firewall::Obstacle;
-use crate::netlink::route::Counters;
-use crate::network::{Driver, Network, NetworkInfo};
+use crate::netlink::route::{Counters, Hop};
+use crate::network::{Network, NetworkInfo};
+use crate::ports::{PortTable, read_port};
 use crate::records::{read_endpoint, settle_networks};
 use crate::worker::{self, Departure, Job, Wish};
 
@@ -42,6 +44,10 @@ pub(crate) struct Inner {
     pub(crate) book: Arc<Book>,
     pub(crate) networks: berth_store::Networks,
     endpoints: berth_store::Endpoints,
+    pub(crate) port_records: berth_store::Ports,
+    pub(crate) ports: PortTable,
+    pub(crate) holder: OnceLock<berth_ports::Client>,
+    pub(crate) host_ipv6: bool,
     jobs: Sender<Job>,
 }
 
@@ -96,19 +102,31 @@ impl Networks {
             book.enter(network);
         }
         for reserved in networks.reservations()? {
-            let (network, container) = (reserved.network.parse(), reserved.container.parse());
-            if let (Ok(network), Ok(container), std::net::IpAddr::V4(address)) = (network, container, reserved.address)
-            {
-                // Two records of one address cannot be, and one outside the subnet does no harm.
-                let _ = book.reserve(&network, address, container);
+            if let (Ok(network), Ok(container)) = (reserved.network.parse(), reserved.container.parse()) {
+                // One of a network that is gone does no harm.
+                let _ = book.reserve(&network, reserved.address, container);
             }
         }
         for row in endpoints.list()? {
             let record = read_endpoint(&row)?;
-            book.note(&record.network, record.address.addr());
+            book.note(&record.network, record.addresses());
         }
+        let port_records = store.ports();
+        let ports = port_records.list()?.iter().map(read_port).collect::<Result<Vec<_>, _>>()?;
         let jobs = worker::start(config.clone(), Arc::clone(&book))?;
-        Ok(Networks { inner: Arc::new(Inner { config, book, networks, endpoints, jobs }) })
+        Ok(Networks {
+            inner: Arc::new(Inner {
+                config,
+                book,
+                networks,
+                endpoints,
+                port_records,
+                ports: PortTable::new(ports),
+                holder: OnceLock::new(),
+                host_ipv6: crate::sandbox::ipv6_is_on(),
+                jobs,
+            }),
+        })
     }
 
     /// Makes an endpoint for a container, in a namespace of its own.
@@ -118,37 +136,61 @@ impl Networks {
     /// is left behind.
     pub fn attach(&self, request: &EndpointRequest) -> Result<Endpoint, NetError> {
         let network = self.inner.joinable(request)?;
-        let wish = Wish::of(request);
+        let wish = Wish::of(request)?;
         for _ in 0..ADDRESS_TRIES {
             let ready = self.inner.sandbox(&network, &wish)?;
-            let record = EndpointRecord::of(&network, request, &ready);
+            let record = EndpointRecord::of(&network, request, &wish, &ready);
             if self.inner.enter(&record)? {
                 return Ok(Endpoint::new(record, ready.netns, Arc::clone(&self.inner)));
             }
             // The address stays noted as held: our memory of the records was wrong, and now it is right.
-            if request.address.is_some() {
+            if wish.certain().next().is_some() {
                 return Err(NetError::AddressTaken);
             }
         }
-        Err(NetError::NoFreeAddress { name: network.name.clone(), id: network.id.clone() })
+        let (name, id) = (network.name.clone(), network.id.clone());
+        Err(NetError::NoFreeAddress { family: if network.ipv4 { "IPv4" } else { "IPv6" }, name, id })
     }
 
     /// Makes one more endpoint in a namespace that a container has already.
     ///
     /// # Errors
     /// As [`Networks::attach`].
-    pub fn connect(&self, netns: OwnedFd, request: &EndpointRequest) -> Result<Connection, NetError> {
+    pub fn connect(&self, netns: BorrowedFd<'_>, request: &EndpointRequest) -> Result<Connection, NetError> {
         let network = self.inner.joinable(request)?;
-        let wish = Wish::of(request);
-        let again = |record: &EndpointRecord| record.container == request.container && record.network == network.id;
-        if self.endpoints()?.iter().any(again) {
-            let (container, network) = (request.container_name.clone(), network.name.clone());
-            return Err(NetError::AlreadyConnected { container, network });
-        }
-        let ready = self.inner.ask(|answer| Job::Connect(network.id.clone(), netns, wish, answer))??;
-        let record = EndpointRecord::of(&network, request, &ready);
-        let connection = Connection::new(record, Arc::clone(&self.inner));
+        let wish = Wish::of(request)?;
+        let ready = self
+            .inner
+            .ask_about(netns, |netns, answer| Job::Connect(network.id.clone(), netns, wish.clone(), answer))?;
+        let record = EndpointRecord::of(&network, request, &wish, &ready);
+        let connection = Connection::new(record, ready.netns, Arc::clone(&self.inner));
         if self.inner.enter(connection.record())? { Ok(connection) } else { Err(NetError::AddressTaken) }
+    }
+
+    /// Has the default routes of a container lead by those of its endpoints that say so, and puts that on record.
+    /// `before` are its endpoints as they were.
+    ///
+    /// # Errors
+    /// The kernel refused, or the store cannot be written.
+    pub fn reroute(
+        &self,
+        netns: BorrowedFd<'_>,
+        before: &[EndpointRecord],
+        after: &[EndpointRecord],
+    ) -> Result<(), NetError> {
+        let routes = |records: &[EndpointRecord]| -> Vec<(String, Hop)> {
+            records.iter().flat_map(|record| record.hops().map(|hop| (record.interface.clone(), hop))).collect()
+        };
+        let (old, new) = (routes(before), routes(after));
+        let from: Vec<_> = old.iter().filter(|route| !new.contains(route)).cloned().collect();
+        let to: Vec<_> = new.iter().filter(|route| !old.contains(route)).cloned().collect();
+        if !from.is_empty() || !to.is_empty() {
+            self.inner.ask_about(netns, |netns, answer| Job::Reroute(netns, from, to, answer))?;
+        }
+        for record in after.iter().filter(|record| !before.contains(record)) {
+            self.inner.endpoints.update(record.id.to_string(), write_endpoint(record)?)?;
+        }
+        Ok(())
     }
 
     /// Takes an endpoint back whose container has ended. The devices go with the namespace; nobody waits for that.
@@ -163,8 +205,8 @@ impl Networks {
     ///
     /// # Errors
     /// The kernel refused, or the store cannot be written.
-    pub fn disconnect(&self, record: &EndpointRecord) -> Result<(), NetError> {
-        self.inner.disconnect(record)
+    pub fn disconnect(&self, record: &EndpointRecord, netns: BorrowedFd<'_>) -> Result<(), NetError> {
+        self.inner.disconnect(record, netns)
     }
 
     /// A namespace without a network: a loopback device that is up, and nothing else.
@@ -189,15 +231,16 @@ impl Networks {
     pub fn reconcile(&self, live: &[ContainerId]) -> Result<Reconciled, NetError> {
         let live: HashSet<_> = live.iter().collect();
         let records = self.endpoints()?;
+        self.inner.reconcile_ports(&records, &live)?;
         let (kept, removed): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| live.contains(&record.container));
         self.inner.endpoints.delete(removed.iter().map(|record| record.id.to_string()).collect())?;
         let networks: HashSet<_> = kept.iter().map(|record| record.network.clone()).collect();
-        let devices = kept.into_iter().map(|record| record.device).collect();
+        let devices = kept.into_iter().map(|record| record.device).filter(|device| !device.is_empty()).collect();
         let networks = networks.into_iter().collect();
         let stray_devices = self.inner.ask(|answer| Job::Restore(networks, devices, answer))??;
         for record in &removed {
-            self.inner.book.give_back(&record.network, record.address.addr());
+            self.inner.book.give_back(&record.network, record.addresses());
         }
         Ok(Reconciled { removed, stray_devices })
     }
@@ -225,11 +268,46 @@ impl Networks {
         all.iter().filter_map(|network| self.inner.book.info(&network.id).ok()).collect()
     }
 
+    /// Does something in a network namespace, on the thread that may go there.
+    pub(crate) fn inside<T: Send + 'static>(
+        &self,
+        netns: OwnedFd,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NetError> {
+        self.errand(Some(netns), work)
+    }
+
+    /// Does something in the host's network namespace, whatever the caller's is.
+    pub(crate) fn at_home<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NetError> {
+        self.errand(None, work)
+    }
+
+    fn errand<T: Send + 'static>(
+        &self,
+        netns: Option<OwnedFd>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NetError> {
+        let step = "entering the container's network";
+        self.inner.ask(|answer| {
+            let errand = move |refused: Option<std::io::Error>| {
+                let outcome = match refused {
+                    None => Ok(work()),
+                    Some(source) => Err(NetError::Namespace { step, source }),
+                };
+                let _ = answer.send(outcome);
+            };
+            Job::Inside(netns, Box::new(errand))
+        })?
+    }
+
     /// What went through an endpoint, from the container's point of view; `None` if it is gone.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn traffic(&self, record: &EndpointRecord) -> Result<Option<Traffic>, NetError> {
+        if record.device.is_empty() {
+            return Ok(None);
+        }
         let counters = self.inner.ask(|answer| Job::Counters(record.device.clone(), answer))??;
         Ok(counters.map(Traffic::seen_from_the_other_end))
     }
@@ -262,6 +340,13 @@ impl Networks {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // One that is gone needs no telling.
+        let _ = self.jobs.send(Job::End);
+    }
+}
+
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Networks").field("config", &self.config).finish_non_exhaustive()
@@ -272,58 +357,79 @@ impl Inner {
     /// The network a request names, if a container can join it like this.
     fn joinable(&self, request: &EndpointRequest) -> Result<Arc<Network>, NetError> {
         let network = self.book.find(&request.network)?;
-        if network.driver != Driver::Bridge {
+        if network.config_only {
+            return Err(NetError::ConfigOnly);
+        }
+        if !network.driver.has_endpoints() {
             return Err(NetError::NoEndpoints(network.name.clone()));
         }
         if network.subnets.is_empty() {
             return Err(NetError::BridgeOff);
         }
-        match request.address {
-            Some(_) if network.is_default_bridge() => return Err(NetError::FixedAddress),
+        let certain = request.ipv4.map(IpAddr::V4).into_iter().chain(request.ipv6.map(IpAddr::V6));
+        for address in certain {
+            if network.is_default_bridge() {
+                return Err(NetError::FixedAddress);
+            }
             // Where the engine chose the subnet it may choose another after a restart.
-            Some(address) if !network.chosen_subnet => return Err(NetError::AddressOutside(address.into())),
-            _ => {}
+            if !network.subnet_of(address).is_some_and(|subnet| subnet.chosen) {
+                return Err(NetError::AddressOutside(address));
+            }
         }
-        request.interface.as_deref().map_or(Ok(()), check_interface)?;
         Ok(network)
     }
 
     /// A sandbox as wished for: one that waits ready, or one that is made now.
     fn sandbox(&self, network: &Network, wish: &Wish) -> Result<Ready, NetError> {
-        let usual = wish.interface.as_deref().is_none_or(|name| name == "eth0") && wish.default_route;
-        let address = wish.address.as_ref().map(|(address, _)| *address);
-        if let Some(ready) = self.book.take_ready(&network.id, address) {
+        let wanted: Vec<IpAddr> = wish.certain().chain(wish.preferred.iter().copied()).collect();
+        let has = |ready: &Ready, address: &IpAddr| ready.given.addresses().any(|own| own == *address);
+        let fits = |ready: &Ready| wish.is_met_by(ready) && wanted.iter().all(|address| has(ready, address));
+        if let Some(ready) = self.book.take_ready(&network.id, fits) {
             self.send(Job::Taken(network.id.clone()))?;
-            if usual && wish.mac.is_none_or(|mac| mac == ready.mac) {
-                return Ok(ready);
-            }
-            // It has an address that we want but not the rest: it goes, and its address with it.
-            self.book.give_back(&network.id, ready.address);
+            return Ok(ready);
+        }
+        // One that has an address we want, but not the rest, goes; its addresses are free when its device is gone.
+        while let Some(ready) =
+            self.book.take_ready(&network.id, |ready| wanted.iter().any(|address| has(ready, address)))
+        {
+            let Ready { device, interface, given, .. } = ready;
+            self.send(Job::Departed(Departure { network: network.id.clone(), device, interface, given }))?;
         }
         self.ask(|answer| Job::Prepare(network.id.clone(), wish.clone(), answer))?
     }
 
-    /// Writes the record. `false` if another record holds the address.
+    /// Writes the record. `false` if another record holds an address.
     fn enter(&self, record: &EndpointRecord) -> Result<bool, NetError> {
-        let document = serde_json::to_string(record)
-            .map_err(|source| NetError::Record { what: format!("endpoint {:?}", record.id), source })?;
         Ok(self.endpoints.insert(EndpointRow {
             id: record.id.to_string(),
             network: record.network.to_string(),
             container: record.container.to_string(),
-            addresses: vec![record.ip()],
-            document,
+            addresses: record.addresses().collect(),
+            document: write_endpoint(record)?,
         })?)
     }
 
     pub(crate) fn detach(&self, record: &EndpointRecord) -> Result<(), NetError> {
+        self.unpublish(&record.id)?;
         self.endpoints.delete(vec![record.id.to_string()])?;
         self.send(Job::Departed(Departure::of(record)))
     }
 
-    pub(crate) fn disconnect(&self, record: &EndpointRecord) -> Result<(), NetError> {
-        self.ask(|answer| Job::Unplug(Departure::of(record), answer))??;
+    pub(crate) fn disconnect(&self, record: &EndpointRecord, netns: BorrowedFd<'_>) -> Result<(), NetError> {
+        self.unpublish(&record.id)?;
+        self.ask_about(netns, |netns, answer| Job::Unplug(Departure::of(record), netns, answer))?;
         Ok(self.endpoints.delete(vec![record.id.to_string()])?)
+    }
+
+    /// Asks for something in a namespace that the caller holds.
+    fn ask_about<T>(
+        &self,
+        netns: BorrowedFd<'_>,
+        job: impl FnOnce(OwnedFd, SyncSender<Result<T, NetError>>) -> Job,
+    ) -> Result<T, NetError> {
+        let own = netns.try_clone_to_owned();
+        let own = own.map_err(|source| NetError::Namespace { step: "holding the container's network", source })?;
+        self.ask(|answer| job(own, answer))?
     }
 
     fn send(&self, job: Job) -> Result<(), NetError> {
@@ -334,42 +440,5 @@ impl Inner {
         let (answer, answered) = sync_channel(1);
         self.send(job(answer))?;
         answered.recv().map_err(|_| NetError::Closed)
-    }
-}
-
-impl Wish {
-    fn of(request: &EndpointRequest) -> Wish {
-        Wish {
-            address: request.address.map(|address| (address, request.container.clone())),
-            mac: request.mac,
-            interface: request.interface.clone(),
-            default_route: request.default_route,
-        }
-    }
-}
-
-impl Departure {
-    fn of(record: &EndpointRecord) -> Departure {
-        let (network, device) = (record.network.clone(), record.device.clone());
-        Departure { network, device, address: record.address.addr() }
-    }
-}
-
-impl EndpointRecord {
-    fn of(network: &Network, request: &EndpointRequest, ready: &Ready) -> EndpointRecord {
-        let subnet = network.subnets.first().expect("a network that gave an address has a subnet");
-        EndpointRecord {
-            id: crate::new_id(),
-            network: network.id.clone(),
-            network_name: network.name.clone(),
-            container: request.container.clone(),
-            container_name: request.container_name.clone(),
-            interface: ready.interface.clone(),
-            device: ready.device.clone(),
-            address: Ipv4Net::new(ready.address, subnet.net.prefix_len()).expect("the length comes from a subnet"),
-            gateway: (!network.internal).then_some(subnet.gateway),
-            mac: ready.mac,
-            aliases: request.aliases.clone(),
-        }
     }
 }

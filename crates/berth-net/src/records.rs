@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use berth_model::Timestamp;
 use berth_store::{EndpointRow, NetworkRow};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::bridge::addresses_on;
 use crate::config::{DefaultBridge, NetConfig};
@@ -35,7 +35,7 @@ pub(crate) fn settle_networks(config: &NetConfig, records: &berth_store::Network
         records.insert(missing)?;
     }
     let others: Vec<_> = networks.values().filter(|network| !network.is_default_bridge()).collect();
-    let others: Vec<Ipv4Net> = others.iter().flat_map(|one| one.subnets.iter().map(|subnet| subnet.net)).collect();
+    let others: Vec<IpNet> = others.iter().flat_map(|one| one.subnets.iter().map(|subnet| subnet.net)).collect();
     let bridge = networks.get_mut(PREDEFINED[0]).expect("added above if it was missing");
     let before = bridge.clone();
     bridge.options = network::default_bridge_options(config);
@@ -47,25 +47,25 @@ pub(crate) fn settle_networks(config: &NetConfig, records: &berth_store::Network
 }
 
 /// The subnet of the default bridge: the configured one; that of a bridge that is there; the one it had; a free one.
-fn default_subnet(
-    config: &NetConfig,
-    others: &[Ipv4Net],
-    recorded: Option<&Subnet>,
-) -> Result<Option<Subnet>, NetError> {
+fn default_subnet(config: &NetConfig, others: &[IpNet], recorded: Option<&Subnet>) -> Result<Option<Subnet>, NetError> {
     let (name, configured, foreign) = match &config.bridge {
         DefaultBridge::Off => return Ok(None),
         DefaultBridge::Managed { name, address } => (name, *address, false),
         DefaultBridge::Foreign { name } => (name, None, true),
     };
-    let with_range =
-        |address: Ipv4Net| Subnet { gateway: address.addr(), range: config.fixed_range, ..Subnet::of(address.trunc()) };
+    let range = config.fixed_range.map(IpNet::V4);
+    let with_range = |address: Ipv4Net| Subnet {
+        gateway: Some(address.addr().into()),
+        range,
+        ..Subnet::of(IpNet::V4(address.trunc()))
+    };
     if let Some(address) = configured {
         return Ok(Some(with_range(address)));
     }
     let mut socket = Socket::route()?;
     let bridge = route::link_by_name(&mut socket, name)?;
     let on_bridge = match &bridge {
-        Some(link) => addresses_on(&mut socket, link.index)?.into_iter().find(usable_as_gateway),
+        Some(link) => addresses_on(&mut socket, link.index)?.into_iter().find_map(usable_as_gateway),
         None => None,
     };
     match (on_bridge, foreign) {
@@ -76,18 +76,19 @@ fn default_subnet(
     }
     let taken = taken_subnets(&mut socket, others)?;
     if let Some(recorded) = recorded.filter(|recorded| subnet::is_free(&recorded.net, &taken)) {
-        return Ok(Some(Subnet { range: config.fixed_range, ..recorded.clone() }));
+        return Ok(Some(Subnet { range, ..recorded.clone() }));
     }
-    let free = subnet::first_free(&config.pools, &taken).ok_or(NetError::NoFreePool)?;
-    Ok(Some(Subnet { range: config.fixed_range, ..Subnet::of(free) }))
+    let free = subnet::first_free(&config.pools, false, &taken).ok_or(NetError::NoFreePool)?;
+    Ok(Some(Subnet { range, ..Subnet::of(free) }))
 }
 
-fn usable_as_gateway(address: &Ipv4Net) -> bool {
-    !address.addr().is_link_local() && address.prefix_len() < 32
+fn usable_as_gateway(address: IpNet) -> Option<Ipv4Net> {
+    let IpNet::V4(address) = address else { return None };
+    (!address.addr().is_link_local() && address.prefix_len() < 32).then_some(address)
 }
 
 /// What a new subnet must not overlap with: the host's routes and addresses, and the other networks.
-pub(crate) fn taken_subnets(socket: &mut Socket, others: &[Ipv4Net]) -> Result<Vec<Ipv4Net>, NetError> {
+pub(crate) fn taken_subnets(socket: &mut Socket, others: &[IpNet]) -> Result<Vec<IpNet>, NetError> {
     let routes = route::routed_networks(socket)?.into_iter().map(|(_, net)| net);
     let addresses = route::addresses(socket)?.into_iter().map(|(_, address)| address.trunc());
     Ok(routes.chain(addresses).chain(others.iter().copied()).collect())

@@ -2,16 +2,17 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use berth_sys::netns::Traveller;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::NetError;
 use crate::mac::MacAddress;
-use crate::netlink::route::{self, Veth};
+use crate::netlink::route::{self, Hop, Veth};
+use crate::netlink::sublink::{self, Sublink};
 use crate::netlink::{Batch, NetlinkError, Socket};
 
 /// The loopback device is the first of every namespace.
@@ -32,25 +33,46 @@ pub(crate) struct Sandbox {
     pub route: Socket,
 }
 
-/// How a namespace is joined to a bridge.
+/// What an interface in a namespace is joined to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cable<'a> {
+    /// To a bridge, by a veth pair.
+    Bridge {
+        /// The bridge's number.
+        bridge: u32,
+        /// The name of the end on the host.
+        device: &'a str,
+        /// Whether the port may only talk to the bridge itself.
+        isolated: bool,
+    },
+    /// To a device of the host, by a device on top of it.
+    Parent {
+        /// The device's number.
+        parent: u32,
+        /// What is made.
+        kind: sublink::Kind,
+    },
+}
+
+/// How a namespace is joined to a network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plug<'a> {
-    /// The bridge's number.
-    pub bridge: u32,
-    /// The longest packet, in bytes.
-    pub mtu: u32,
-    /// The name of the end on the host.
-    pub device: &'a str,
+    /// The way to the others.
+    pub cable: Cable<'a>,
+    /// The longest packet, in bytes; what the other side can do if absent.
+    pub mtu: Option<u32>,
     /// The name of the end inside.
     pub interface: &'a str,
-    /// The address inside, with the length of the subnet's prefix.
-    pub address: Ipv4Net,
-    /// The hardware address inside.
-    pub mac: MacAddress,
+    /// The addresses inside, with the lengths of their subnets' prefixes.
+    pub addresses: &'a [IpNet],
+    /// Addresses beside these, on this link only.
+    pub link_local: &'a [IpAddr],
+    /// The hardware address inside, where it can be chosen.
+    pub mac: Option<MacAddress>,
     /// Where everything without a better route goes.
-    pub gateway: Option<Ipv4Addr>,
-    /// Whether the port may only talk to the bridge itself.
-    pub isolated: bool,
+    pub routes: &'a [Hop],
+    /// Kernel settings of the interface: paths below `/proc/sys/net` with `IFNAME` for its name.
+    pub settings: &'a [(String, String)],
 }
 
 impl Sandbox {
@@ -80,53 +102,135 @@ impl Sandbox {
         self.route.run(batch)
     }
 
-    /// Joins the namespace to a bridge: a veth pair, and inside everything in one message.
+    /// Joins the namespace to a network: a device, and inside everything in one message.
     ///
-    /// When a step fails after the pair was made, the pair is left to the caller, who knows whether the namespace goes.
-    pub fn plug(&mut self, host: &mut Socket, plug: &Plug<'_>) -> Result<(), NetlinkError> {
-        let mut outside = Batch::new();
-        route::add_veth(
-            &mut outside,
-            &Veth {
-                name: plug.device,
-                bridge: plug.bridge,
-                peer: plug.interface,
-                namespace: self.netns.as_fd(),
-                mtu: plug.mtu,
-            },
-        );
-        host.run(outside)?;
-        if plug.isolated {
-            isolate(host, plug.device)?;
-        }
+    /// When a step fails after the device was made, it is left to the caller, who knows whether the namespace goes.
+    pub fn plug(&mut self, traveller: &Traveller, host: &mut Socket, plug: &Plug<'_>) -> Result<(), NetError> {
+        self.lay(host, plug)?;
         let inside = find(&mut self.route, plug.interface)?;
+        self.write_settings_of(traveller, plug)?;
         let mut batch = Batch::new();
         route::set_up(&mut batch, "switching the loopback device on", LOOPBACK);
-        route::set_mac(&mut batch, inside, plug.mac);
-        route::add_address(&mut batch, inside, plug.address);
-        route::set_up(&mut batch, "switching the interface on", inside);
-        if let Some(gateway) = plug.gateway {
-            route::add_default_route(&mut batch, inside, gateway);
+        if let (Cable::Bridge { .. }, Some(mac)) = (plug.cable, plug.mac) {
+            route::set_mac(&mut batch, inside, mac);
         }
-        self.route.run(batch)
+        plug.addresses.iter().for_each(|address| route::add_address(&mut batch, inside, *address));
+        for address in plug.link_local {
+            route::add_address(&mut batch, inside, with_link_prefix(*address));
+        }
+        route::set_up(&mut batch, "switching the interface on", inside);
+        plug.routes.iter().for_each(|hop| route::add_default_route(&mut batch, inside, *hop));
+        Ok(self.route.run(batch)?)
+    }
+
+    /// Makes the device.
+    fn lay(&self, host: &mut Socket, plug: &Plug<'_>) -> Result<(), NetError> {
+        let mut outside = Batch::new();
+        let namespace = self.netns.as_fd();
+        match plug.cable {
+            Cable::Bridge { bridge, device, isolated } => {
+                let mtu = plug.mtu.unwrap_or(crate::config::DEFAULT_MTU);
+                let veth = Veth { name: device, bridge, peer: plug.interface, namespace, mtu };
+                route::add_veth(&mut outside, &veth);
+                host.run(outside)?;
+                if isolated {
+                    isolate(host, device)?;
+                }
+            }
+            Cable::Parent { parent, kind } => {
+                let Plug { interface: name, mtu, mac, .. } = *plug;
+                let mac = mac.filter(|_| matches!(kind, sublink::Kind::Macvlan(_)));
+                sublink::add_sublink(&mut outside, &Sublink { name, parent, namespace, kind, mtu, mac });
+                host.run(outside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the interface have IPv6 addresses if it is to have one, and writes what was asked for.
+    fn write_settings_of(&self, traveller: &Traveller, plug: &Plug<'_>) -> Result<(), NetError> {
+        let ipv6 = plug.addresses.iter().map(IpNet::addr).chain(plug.link_local.iter().copied()).any(|ip| ip.is_ipv6());
+        if !ipv6 && plug.settings.is_empty() {
+            return Ok(());
+        }
+        let own = [("ipv6/conf/IFNAME/disable_ipv6", "0"), ("ipv6/conf/IFNAME/accept_ra", "0")];
+        let own = own.iter().filter(|_| ipv6).copied();
+        let all = own.chain(plug.settings.iter().map(|(path, value)| (path.as_str(), value.as_str())));
+        let write = || {
+            for (path, value) in all {
+                write_setting(&format!("/proc/sys/net/{}", path.replace("IFNAME", plug.interface)), value)?;
+            }
+            Ok(())
+        };
+        let visited = traveller.visit(self.netns.as_fd(), write);
+        visited.map_err(|source| NetError::Namespace { step: "entering the container's network", source })?
     }
 
     /// The first of `eth0`, `eth1`, ... that no interface has.
-    pub fn free_interface(&mut self) -> Result<String, NetlinkError> {
+    pub fn free_interface(&mut self, prefix: &str) -> Result<String, NetlinkError> {
         let mut number = 0;
         loop {
-            let name = format!("eth{number}");
+            let name = format!("{prefix}{number}");
             if route::link_by_name(&mut self.route, &name)?.is_none() {
                 return Ok(name);
             }
             number += 1;
         }
     }
+
+    /// Deletes an interface; one that is not there is no error.
+    pub fn unplug(&mut self, interface: &str) -> Result<(), NetlinkError> {
+        let Some(link) = route::link_by_name(&mut self.route, interface)? else { return Ok(()) };
+        let mut batch = Batch::new();
+        route::delete_link(&mut batch, link.index);
+        self.route.run(batch)
+    }
+
+    /// Has everything without a better route go another way from now on.
+    pub fn reroute(&mut self, from: &[(String, Hop)], to: &[(String, Hop)]) -> Result<(), NetlinkError> {
+        let mut old = Batch::new();
+        for (interface, hop) in from {
+            if let Some(link) = route::link_by_name(&mut self.route, interface)? {
+                route::delete_default_route(&mut old, link.index, *hop);
+            }
+        }
+        // Whoever lives in there may have taken it away already.
+        let _ = self.route.run(old);
+        self.add_routes(to).inspect_err(|_| {
+            // As it was, as far as that goes: the refusal is what matters.
+            let _ = self.add_routes(from);
+        })
+    }
+
+    fn add_routes(&mut self, routes: &[(String, Hop)]) -> Result<(), NetlinkError> {
+        let mut batch = Batch::new();
+        for (interface, hop) in routes {
+            let index = find(&mut self.route, interface)?;
+            route::add_default_route(&mut batch, index, *hop);
+        }
+        self.route.run(batch)
+    }
+}
+
+/// A link-local address with the length of what it is local to.
+fn with_link_prefix(address: IpAddr) -> IpNet {
+    let length = match address {
+        IpAddr::V4(address) if address.is_link_local() => 16,
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 64,
+    };
+    IpNet::new(address, length).expect("the length fits the family")
 }
 
 /// Whether loopback devices have an IPv6 address here: IPv6 can be left out of a kernel or switched off at boot.
 pub(crate) fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6/conf/lo").exists()
+}
+
+/// Whether the host of the calling thread's namespace has IPv6, and it is not switched off.
+pub(crate) fn ipv6_is_on() -> bool {
+    let off = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    off.is_ok_and(|text| text.trim() == "0")
 }
 
 /// Writes a setting of the network namespace that the calling thread is in.

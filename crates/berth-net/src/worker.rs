@@ -6,30 +6,45 @@
 
 mod cleanup;
 mod make;
+mod parent;
+mod ports;
+mod segments;
+mod watch;
+
+pub(crate) use make::routes;
+pub(crate) use watch::Disturbance;
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
-use berth_model::{ContainerId, HexId};
+use berth_model::HexId;
+use berth_ports::{NotHeld, Owner, Place};
 use berth_sys::netns::Traveller;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use crate::book::{Book, PREPARED_ISOLATED, Ready};
+use crate::book::{Book, Given, PREPARED_ISOLATED, Ready};
 use crate::config::NetConfig;
 use crate::error::NetError;
+use crate::explain::FirewallReport;
 use crate::firewall::{self, Obstacle};
 use crate::mac::MacAddress;
 use crate::netlink::Socket;
-use crate::netlink::route::{self, Counters};
+use crate::netlink::route::{self, Counters, Hop};
 use crate::network::Network;
+use crate::ports::PublishedPort;
 use crate::records::taken_subnets;
 
-/// How long after a container took a sandbox the next one is made: its start should have the processors to itself.
-const REFILL_DELAY: Duration = Duration::from_millis(5);
+/// How long after a container took a sandbox the next one is made, where others are ready: its start, and its whole life if that is short,
+/// should have the processors to itself.
+const REFILL_DELAY: Duration = Duration::from_millis(100);
+/// The same where none is left.
+const URGENT_REFILL_DELAY: Duration = Duration::from_millis(5);
 /// How long sandboxes wait for a container before they are taken apart: an idle host has no devices to spare.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a device may outlive its container before it is deleted by force: somebody holds the namespace.
@@ -38,20 +53,41 @@ const DEPARTURE_GRACE: Duration = Duration::from_secs(2);
 /// What an endpoint must have, where the caller minds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wish {
-    /// An address, and the container it may be reserved for.
-    pub address: Option<(Ipv4Addr, ContainerId)>,
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+    /// Addresses that would be welcome.
+    pub preferred: Vec<IpAddr>,
+    pub link_local: Vec<IpAddr>,
     pub mac: Option<MacAddress>,
     pub interface: Option<String>,
+    /// Kernel settings of the interface.
+    pub settings: Vec<(String, String)>,
     /// Whether the network's gateway is the way to everywhere.
-    pub default_route: bool,
+    pub default_v4: bool,
+    pub default_v6: bool,
+}
+
+impl Wish {
+    /// Whatever the next container may want.
+    pub fn usual() -> Wish {
+        Wish { default_v4: true, default_v6: true, ..Wish::default() }
+    }
+
+    /// The addresses that must be had.
+    pub fn certain(&self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
 }
 
 /// A place on a network that is no longer used.
 #[derive(Clone, Debug)]
 pub(crate) struct Departure {
     pub network: HexId,
+    /// The device on the host; empty where there is none of its own.
     pub device: String,
-    pub address: Ipv4Addr,
+    /// The interface inside.
+    pub interface: String,
+    pub given: Given,
 }
 
 /// What callers ask of the worker.
@@ -69,9 +105,33 @@ pub(crate) enum Job {
     /// A container has ended; its device goes with its namespace.
     Departed(Departure),
     /// Delete the device now, whoever holds the namespace.
-    Unplug(Departure, SyncSender<Result<(), NetError>>),
+    Unplug(Departure, OwnedFd, SyncSender<Result<(), NetError>>),
+    /// Have a namespace's default routes lead elsewhere: those that were, those that are to be.
+    Reroute(OwnedFd, Vec<(String, Hop)>, Vec<(String, Hop)>, SyncSender<Result<(), NetError>>),
+    /// Find or make the parent device of a network; the answer says whether it was made.
+    Parent(Arc<Network>, SyncSender<Result<bool, NetError>>),
     /// Put bridges and rules of these networks in place, and delete devices of ours that are not in the list.
     Restore(Vec<HexId>, HashSet<String>, SyncSender<Result<usize, NetError>>),
+    /// Lead ports of the host to an endpoint of a network, which has this device on the host.
+    Publish(HexId, String, Vec<PublishedPort>, SyncSender<Result<(), NetError>>),
+    /// End what leads to an endpoint.
+    Withdraw(HexId, SyncSender<Result<(), NetError>>),
+    /// Know again what leads to endpoints that are still there, and what an earlier engine had reserved.
+    TakeOver(Vec<(HexId, Vec<PublishedPort>)>, Vec<PublishedPort>, SyncSender<()>),
+    /// Hold ports with sockets of this process, up to a number of them.
+    HoldPorts(String, Vec<Place>, usize, SyncSender<Result<bool, NotHeld>>),
+    /// Let go of them.
+    ReleasePorts(String, SyncSender<()>),
+    /// What is in force.
+    Report(SyncSender<Result<FirewallReport, NetError>>),
+    /// Somebody else changed the firewall.
+    Disturbed(Disturbance),
+    /// Nobody asks for anything any more.
+    End,
+    /// The first port from one to another that somebody has.
+    FirstTaken(Place, u16, SyncSender<Option<u16>>),
+    /// Who keeps us from a port.
+    PortOwner(Place, SyncSender<Option<Owner>>),
     /// Take a network out of service: sandboxes, rules, bridge.
     Retire(Arc<Network>, SyncSender<Result<(), NetError>>),
     /// Answer when no departed device is left.
@@ -79,14 +139,27 @@ pub(crate) enum Job {
     /// What stands in the way of our packets.
     Obstacles(SyncSender<Vec<Obstacle>>),
     /// What a new subnet must not overlap with: these, and what the host can reach.
-    Routes(Vec<Ipv4Net>, SyncSender<Result<Vec<Ipv4Net>, NetError>>),
+    Routes(Vec<IpNet>, SyncSender<Result<Vec<IpNet>, NetError>>),
+    /// Do something in a namespace, or at home.
+    Inside(Option<OwnedFd>, Errand),
     /// What a device has carried.
     Counters(String, SyncSender<Result<Option<Counters>, NetError>>),
 }
 
+/// What is to be done in a namespace; it is told when the namespace cannot be entered, and sends its own answer.
+pub(crate) type Errand = Box<dyn FnOnce(Option<io::Error>) + Send>;
+
 struct Bridge {
-    index: u32,
+    /// The bridge of that name, and those that it is extended by; never empty.
+    segments: Vec<Segment>,
     rules: firewall::Bridge,
+}
+
+/// One bridge of a network.
+struct Segment {
+    index: u32,
+    /// How many ports it had when they were last counted, and those that were added since.
+    ports: usize,
 }
 
 struct Departed {
@@ -102,6 +175,15 @@ pub(crate) struct Worker {
     route: Socket,
     bridges: BTreeMap<HexId, Bridge>,
     obstacles: Vec<Obstacle>,
+    /// The socket for rules, and its number, by which our own changes are known.
+    firewall: Option<Socket>,
+    firewall_port: Arc<AtomicU32>,
+    watch: Option<watch::Watch>,
+    repair: watch::Repair,
+    /// Published ports that the host's own rules keep closed.
+    closed: Vec<firewall::Closed>,
+    jobs: Sender<Job>,
+    ports: ports::Ports,
     departed: Vec<Departed>,
     next_sweep: Instant,
     refills: BTreeMap<HexId, Instant>,
@@ -110,13 +192,14 @@ pub(crate) struct Worker {
     waiting_to_settle: Vec<SyncSender<()>>,
 }
 
-/// Starts the worker in the network namespace of the calling thread. It ends when the sender is dropped.
+/// Starts the worker in the network namespace of the calling thread. It ends when it is told so.
 pub(crate) fn start(config: NetConfig, book: Arc<Book>) -> Result<Sender<Job>, NetError> {
     let failed = |source| NetError::Namespace { step: "starting the network's thread", source };
     let (jobs, queue) = channel();
     let (ready, started) = sync_channel(1);
+    let own = jobs.clone();
     let run = move || {
-        let worker = Worker::new(config, book);
+        let worker = Worker::new(config, book, own);
         let outcome = worker.map(|worker| {
             let _ = ready.send(Ok(()));
             worker.run(&queue);
@@ -131,7 +214,7 @@ pub(crate) fn start(config: NetConfig, book: Arc<Book>) -> Result<Sender<Job>, N
 }
 
 impl Worker {
-    fn new(config: NetConfig, book: Arc<Book>) -> Result<Worker, NetError> {
+    fn new(config: NetConfig, book: Arc<Book>, jobs: Sender<Job>) -> Result<Worker, NetError> {
         let home = |source| NetError::Namespace { step: "opening the host's network namespace", source };
         Ok(Worker {
             config,
@@ -140,6 +223,13 @@ impl Worker {
             route: Socket::route()?,
             bridges: BTreeMap::new(),
             obstacles: Vec::new(),
+            firewall: None,
+            firewall_port: Arc::default(),
+            watch: None,
+            repair: watch::Repair::default(),
+            closed: Vec::new(),
+            jobs,
+            ports: ports::Ports::default(),
             departed: Vec::new(),
             next_sweep: Instant::now(),
             refills: BTreeMap::new(),
@@ -156,6 +246,7 @@ impl Worker {
                 Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match job {
+                Ok(Job::End) => return,
                 Ok(job) => self.carry_out(job),
                 Err(RecvTimeoutError::Timeout) => self.do_chores(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -181,11 +272,47 @@ impl Worker {
             Job::Taken(network) => self.order_refill(network),
             Job::TakenIsolated => self.order_isolated(),
             Job::Departed(what) => self.expect_departure(what),
-            Job::Unplug(what, answer) => {
-                let _ = answer.send(self.unplug(&what));
+            Job::Unplug(what, netns, answer) => {
+                let _ = answer.send(self.unplug(&what, netns));
+            }
+            Job::Reroute(netns, from, to, answer) => {
+                let _ = answer.send(self.reroute(netns, &from, &to));
+            }
+            Job::Parent(network, answer) => {
+                let _ = answer.send(self.parent(&network).map(|parent| parent.made));
             }
             Job::Restore(networks, devices, answer) => {
-                let _ = answer.send(self.restore(&networks, &devices));
+                let restored = self.restore(&networks, &devices);
+                let _ = answer.send(restored.and_then(|strays| self.drop_idle_rules().map(|()| strays)));
+            }
+            Job::Publish(network, device, ports, answer) => {
+                let _ = answer.send(self.publish(&network, &device, &ports));
+            }
+            Job::Withdraw(endpoint, answer) => {
+                let _ = answer.send(self.withdraw(&endpoint));
+            }
+            Job::TakeOver(ports, before, answer) => {
+                self.ports.take_over(ports, &before);
+                self.reserve();
+                let _ = answer.send(());
+            }
+            Job::HoldPorts(owner, places, limit, answer) => {
+                let _ = answer.send(self.hold_ports(owner, &places, limit));
+            }
+            Job::ReleasePorts(owner, answer) => {
+                self.release_ports(&owner);
+                let _ = answer.send(());
+            }
+            Job::Report(answer) => {
+                let _ = answer.send(self.report());
+            }
+            Job::Disturbed(what) => self.disturbed(what),
+            Job::End => {}
+            Job::FirstTaken(first, last, answer) => {
+                let _ = answer.send(berth_ports::first_taken(&first, last));
+            }
+            Job::PortOwner(place, answer) => {
+                let _ = answer.send(berth_ports::owner_of(&place));
             }
             Job::Retire(network, answer) => {
                 let _ = answer.send(self.retire(&network));
@@ -197,6 +324,8 @@ impl Worker {
             Job::Routes(others, answer) => {
                 let _ = answer.send(taken_subnets(&mut self.route, &others));
             }
+            Job::Inside(None, errand) => errand(None),
+            Job::Inside(Some(netns), errand) => self.inside(&netns, errand),
             Job::Counters(device, answer) => {
                 let _ = answer.send(route::counters(&mut self.route, &device).map_err(NetError::from));
             }
@@ -206,14 +335,24 @@ impl Worker {
         }
     }
 
+    fn inside(&self, netns: &OwnedFd, errand: Errand) {
+        let mut errand = Some(errand);
+        let visited = self.traveller.visit(netns.as_fd(), || errand.take().map(|errand| errand(None)));
+        if let (Err(error), Some(errand)) = (visited, errand) {
+            errand(Some(error));
+        }
+    }
+
     fn next_chore(&self) -> Option<Instant> {
         let sweep = (!self.departed.is_empty()).then_some(self.next_sweep);
         let refills = self.refills.values().copied();
-        refills.chain(sweep).chain(self.refill_isolated).chain(self.idle_at).min()
+        let repairs = self.repair.rules_at.into_iter().chain(self.repair.others_at);
+        refills.chain(sweep).chain(self.refill_isolated).chain(self.idle_at).chain(repairs).min()
     }
 
     fn do_chores(&mut self) {
         let now = Instant::now();
+        self.do_repairs(now);
         if !self.departed.is_empty() && self.next_sweep <= now {
             self.sweep(DEPARTURE_GRACE);
         }
@@ -230,14 +369,15 @@ impl Worker {
 
     fn order_refill(&mut self, network: HexId) {
         if self.config.prepared > 0 {
-            self.refills.insert(network, Instant::now() + REFILL_DELAY);
+            let left = self.book.count_ready(&network).unwrap_or(0);
+            self.refills.insert(network, Instant::now() + refill_delay(left));
             self.idle_at = Some(Instant::now() + IDLE);
         }
     }
 
     fn order_isolated(&mut self) {
         if self.config.prepared > 0 {
-            self.refill_isolated = Some(Instant::now() + REFILL_DELAY);
+            self.refill_isolated = Some(Instant::now() + refill_delay(self.book.count_isolated()));
             self.idle_at = Some(Instant::now() + IDLE);
         }
     }
@@ -248,8 +388,8 @@ impl Worker {
         self.book.drain_isolated();
         for network in self.book.all() {
             for ready in self.book.drain_ready(&network.id) {
-                let Ready { device, address, .. } = ready;
-                self.expect_departure(Departure { network: network.id.clone(), device, address });
+                let Ready { device, interface, given, .. } = ready;
+                self.expect_departure(Departure { network: network.id.clone(), device, interface, given });
             }
         }
     }
@@ -257,7 +397,7 @@ impl Worker {
     fn refill(&mut self, id: &HexId) {
         let wanted = self.book.count_ready(id).is_some_and(|count| count < self.config.prepared);
         // A sandbox that cannot be made now is not missed: the next container makes its own, or tells why it cannot.
-        let made = if wanted { self.prepare(id, &Wish { default_route: true, ..Wish::default() }).ok() } else { None };
+        let made = if wanted { self.prepare(id, &Wish::usual()).ok() } else { None };
         match made {
             None => _ = self.refills.remove(id),
             Some(ready) => drop(self.book.put_ready(id, ready)),
@@ -273,4 +413,8 @@ impl Worker {
             self.refill_isolated = None;
         }
     }
+}
+
+fn refill_delay(left: usize) -> Duration {
+    if left == 0 { URGENT_REFILL_DELAY } else { REFILL_DELAY }
 }

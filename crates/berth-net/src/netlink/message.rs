@@ -173,6 +173,8 @@ pub struct Answer<'a> {
     pub flags: u16,
     /// The sequence number of the request it answers.
     pub sequence: u32,
+    /// The port of the socket whose request it answers, or whose change it tells of.
+    pub port: u32,
     /// What follows the header.
     pub body: &'a [u8],
 }
@@ -199,6 +201,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: u16_at(message, 4)?,
             flags: u16_at(message, 6)?,
             sequence: u32_at(message, 8)?,
+            port: u32_at(message, 12)?,
             body: &message[HEADER..],
         })
     }

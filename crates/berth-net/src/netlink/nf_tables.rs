@@ -4,8 +4,13 @@
 //! (`linux/netfilter/nf_tables.h`); `nft list ruleset` shows everything made here in its own words, because rules carry
 //! comments and sets carry the types that program knows.
 
+mod elements;
+pub mod listing;
+
 use super::message::{APPEND, Answer, Attributes, Batch, CREATE, Message};
 use super::socket::{NetlinkError, Socket};
+
+pub use elements::{Element, Field, Map};
 
 /// The subsystem's number, the upper byte of each message type.
 const SUBSYSTEM: u16 = 10 << 8;
@@ -21,13 +26,23 @@ const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 
+const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
+const NEW_GENERATION: u16 = SUBSYSTEM | 15;
+
+/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`, `NFT_NAT_DNAT`.
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_BY_DESTINATION: u32 = 2;
+const NAT_DESTINATION: u32 = 1;
+/// `NFT_PAYLOAD_CSUM_INET`.
+const INTERNET_CHECKSUM: u32 = 1;
+
 /// Length of `struct nfgenmsg`.
 const FAMILY_HEADER: usize = 4;
 /// A list of keys is split before it reaches what one attribute can hold, with room for the longest key.
 const ELEMENT_ROOM: usize = 512;
 
 /// Which packets a table sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4 and IPv6.
     Inet,
@@ -68,8 +83,12 @@ impl Family {
 /// Where in a packet's way through the kernel a chain is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// The packet has just arrived.
+    Prerouting = 0,
     /// The packet is for somebody else.
     Forward = 2,
+    /// A process of the host has just sent the packet.
+    Output = 3,
     /// Just before the packet leaves.
     Postrouting = 4,
 }
@@ -103,20 +122,30 @@ pub enum Expression {
     Payload(Payload, Register),
     /// Loads what connection tracking knows.
     Ct(Ct, Register),
-    /// Keeps only the bits of a mask in 4 bytes of a register.
-    Mask(Register, [u8; 4]),
+    /// Keeps only the bits of a mask, 4 or 16 bytes, in a register.
+    Mask(Register, Vec<u8>),
     /// Goes on if the register equals the bytes.
     Equal(Register, Vec<u8>),
     /// Goes on if the register differs from the bytes.
     Differs(Register, Vec<u8>),
     /// Goes on if the register, as a key, is in a set.
     InSet(Register, &'static str),
+    /// Goes on if the register, as a key, is in a map; the value is loaded into the other register.
+    InMap(Register, &'static str, Register),
+    /// Loads what the destination address is to this host: a `RTN_` number, in the host's byte order.
+    DestinationType(Register),
+    /// Loads these bytes.
+    Load(Register, Vec<u8>),
+    /// Writes a register into a field of the transport header, whose checksum is so many bytes into it.
+    WritePort(Payload, Register, u32),
     /// Counts.
     Counter,
     /// Ends with a verdict.
     Verdict(Verdict),
     /// Changes the source address to that of the interface the packet leaves by.
     Masquerade,
+    /// Changes the destination to the address in one register and, where another is named, the port in it.
+    Redirect(Family, Register, Option<Register>),
 }
 
 /// A property of a packet.
@@ -128,6 +157,8 @@ pub enum Meta {
     OutputName = 7,
     /// IPv4 or IPv6, one byte.
     Protocol = 15,
+    /// TCP, UDP, ..., one byte.
+    Transport = 16,
 }
 
 /// Bytes of a packet.
@@ -135,6 +166,16 @@ pub enum Meta {
 pub enum Payload {
     /// The source address of an IPv4 packet.
     Ipv4Source,
+    /// The destination address of an IPv4 packet.
+    Ipv4Destination,
+    /// The source address of an IPv6 packet.
+    Ipv6Source,
+    /// The destination address of an IPv6 packet.
+    Ipv6Destination,
+    /// The port a packet comes from.
+    SourcePort,
+    /// The port a packet goes to.
+    DestinationPort,
 }
 
 /// What connection tracking knows of a packet.
@@ -148,6 +189,8 @@ pub enum Ct {
 
 /// `ct state established,related`.
 pub const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+/// What [`Expression::DestinationType`] loads for an address of this host.
+pub const TYPE_LOCAL: u32 = 2;
 /// `ct status dnat`.
 pub const DESTINATION_TRANSLATED: u32 = 1 << 5;
 
@@ -175,6 +218,10 @@ pub enum Verdict {
     Drop,
     /// This chain lets the packet go on.
     Accept,
+    /// The rules of another chain come next, then the following one.
+    Jump(&'static str),
+    /// This chain has nothing more to say.
+    Return,
 }
 
 /// A type of key or value, as nft(8) numbers it.
@@ -186,6 +233,14 @@ pub struct DataType {
 
 /// The name of a device, filled with zeros.
 pub const DEVICE_NAME: DataType = DataType { number: 41, bytes: 16 };
+/// An IPv4 address.
+pub const IPV4_ADDRESS: DataType = DataType { number: 7, bytes: 4 };
+/// An IPv6 address.
+pub const IPV6_ADDRESS: DataType = DataType { number: 8, bytes: 16 };
+/// The number of a transport protocol.
+pub const TRANSPORT: DataType = DataType { number: 12, bytes: 1 };
+/// A port, in network byte order.
+pub const PORT: DataType = DataType { number: 13, bytes: 2 };
 
 /// A set of keys. A key of several fields is matched whole; each field fills up 4 bytes.
 #[derive(Clone, Debug)]
@@ -335,6 +390,27 @@ impl Transaction {
     }
 }
 
+/// News of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// Something in this table changed.
+    Table(&'a str),
+    /// That was all of one transaction, which came by the socket with this number.
+    Committed(u32),
+}
+
+/// Reads news of nf_tables.
+pub fn news<'a>(message: &Answer<'a>) -> Option<News<'a>> {
+    if message.kind >> 8 != SUBSYSTEM >> 8 {
+        return None;
+    }
+    match message.kind {
+        NEW_GENERATION => Some(News::Committed(message.port)),
+        // In every other message the first attribute names the table.
+        _ => Attributes::after(FAMILY_HEADER, message.body).text(1).map(News::Table),
+    }
+}
+
 /// A chain as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedChain {
@@ -376,6 +452,12 @@ pub fn rules(socket: &mut Socket, family: Family, table: &str, chain: &str) -> R
         let comment = attributes.get(7).and_then(read_comment);
         Some(ListedRule { handle: attributes.long_be(3)?, comment })
     })
+}
+
+/// Reads an answer to any question.
+#[cfg(feature = "fuzz")]
+pub fn read_in_every_way(answer: &Answer<'_>) {
+    let _ = (listed_chain(answer), read_comment(answer.body));
 }
 
 fn listed_chain(answer: &Answer<'_>) -> Option<ListedChain> {
@@ -433,14 +515,16 @@ fn write_expression(list: &mut Message<'_>, expression: &Expression) {
 fn name(expression: &Expression) -> &'static str {
     match expression {
         Expression::Meta(..) => "meta",
-        Expression::Payload(..) => "payload",
+        Expression::Payload(..) | Expression::WritePort(..) => "payload",
         Expression::Ct(..) => "ct",
         Expression::Mask(..) => "bitwise",
         Expression::Equal(..) | Expression::Differs(..) => "cmp",
-        Expression::InSet(..) => "lookup",
-        Expression::Verdict(_) => "immediate",
+        Expression::InSet(..) | Expression::InMap(..) => "lookup",
+        Expression::DestinationType(..) => "fib",
+        Expression::Verdict(_) | Expression::Load(..) => "immediate",
         Expression::Counter => "counter",
         Expression::Masquerade => "masq",
+        Expression::Redirect(..) => "nat",
     }
 }
 
@@ -453,16 +537,36 @@ fn write_body(data: &mut Message<'_>, expression: &Expression) {
         }
         Expression::Ct(key, to) => _ = data.number_be(1, to.number()).number_be(2, *key as u32),
         Expression::Mask(register, mask) => {
-            data.number_be(1, register.number()).number_be(2, register.number()).number_be(3, 4);
+            let length = u32::try_from(mask.len()).expect("a register");
+            data.number_be(1, register.number()).number_be(2, register.number()).number_be(3, length);
             data.nest(4, |value| _ = value.attribute(1, mask));
-            data.nest(5, |value| _ = value.attribute(1, &[0; 4]));
+            data.nest(5, |value| _ = value.attribute(1, &vec![0; mask.len()]));
         }
         Expression::Equal(register, value) => write_comparison(data, *register, 0, value),
         Expression::Differs(register, value) => write_comparison(data, *register, 1, value),
         Expression::InSet(register, set) => _ = data.text(1, set).number_be(2, register.number()),
+        Expression::InMap(key, map, value) => {
+            data.text(1, map).number_be(2, key.number()).number_be(3, value.number());
+        }
+        Expression::DestinationType(to) => {
+            data.number_be(1, to.number()).number_be(2, FIB_ADDRESS_TYPE).number_be(3, FIB_BY_DESTINATION);
+        }
+        Expression::Load(to, value) => _ = data.number_be(1, to.number()).nest(2, |data| _ = data.attribute(1, value)),
+        Expression::WritePort(field, from, checksum) => {
+            let (base, offset, length) = place(*field);
+            data.number_be(2, base).number_be(3, offset).number_be(4, length).number_be(5, from.number());
+            data.number_be(6, INTERNET_CHECKSUM).number_be(7, *checksum);
+        }
         Expression::Counter => _ = data.attribute(1, &[0; 8]).attribute(2, &[0; 8]),
         Expression::Verdict(verdict) => write_verdict(data, *verdict),
         Expression::Masquerade => {}
+        Expression::Redirect(family, address, port) => {
+            data.number_be(1, NAT_DESTINATION).number_be(2, u32::from(family.number()));
+            data.number_be(3, address.number());
+            if let Some(port) = port {
+                data.number_be(5, port.number());
+            }
+        }
     }
 }
 
@@ -471,18 +575,32 @@ fn write_comparison(data: &mut Message<'_>, register: Register, operator: u32, v
 }
 
 fn write_verdict(data: &mut Message<'_>, verdict: Verdict) {
-    let code = match verdict {
-        Verdict::Drop => 0,
-        Verdict::Accept => 1,
+    let (code, chain) = match verdict {
+        Verdict::Drop => (0, None),
+        Verdict::Accept => (1, None),
+        Verdict::Jump(chain) => (-3i32, Some(chain)),
+        Verdict::Return => (-5, None),
     };
     // Register 0 is the verdict.
-    data.number_be(1, 0).nest(2, |value| _ = value.nest(2, |verdict| _ = verdict.number_be(1, code)));
+    data.number_be(1, 0).nest(2, |value| {
+        value.nest(2, |verdict| {
+            verdict.number_be(1, code.cast_unsigned());
+            if let Some(chain) = chain {
+                verdict.text(2, chain);
+            }
+        });
+    });
 }
 
-/// Header (1 is that of the network), offset and length in bytes.
+/// Header (1 is that of the network, 2 that of the transport), offset and length in bytes.
 fn place(field: Payload) -> (u32, u32, u32) {
     match field {
         Payload::Ipv4Source => (1, 12, 4),
+        Payload::Ipv4Destination => (1, 16, 4),
+        Payload::Ipv6Source => (1, 8, 16),
+        Payload::Ipv6Destination => (1, 24, 16),
+        Payload::SourcePort => (2, 0, 2),
+        Payload::DestinationPort => (2, 2, 2),
     }
 }
 
@@ -517,7 +635,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = listed_chain(&Answer { kind: NEW_CHAIN, flags: 0, sequence: 1, body: &body });
+            let _ = listed_chain(&Answer { kind: NEW_CHAIN, flags: 0, sequence: 1, port: 0, body: &body });
             let _ = read_comment(&body);
         }
     }

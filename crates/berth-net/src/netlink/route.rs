@@ -2,16 +2,16 @@
 //!
 //! The functions that change something add a message to a [`Batch`]; whoever sends the batch decides what goes together.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::message::{Answer, Attributes, Batch, CREATE, EXCLUSIVE, Message, REPLACE, u32_at};
 use super::socket::{NetlinkError, Socket};
 use crate::mac::MacAddress;
 
-const NEW_LINK: u16 = 16;
+pub(super) const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
@@ -19,6 +19,7 @@ const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
+const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 
 /// `struct ifinfomsg`, `struct ifaddrmsg`, `struct rtmsg`: the fixed headers.
@@ -26,18 +27,20 @@ const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 const ROUTE_HEADER: usize = 12;
 
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
-const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
 const IFLA_GROUP: u16 = 27;
-const IFLA_NET_NS_FD: u16 = 28;
+pub(super) const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 /// Leaves the counters out of a list of links: most of its bytes.
@@ -46,6 +49,9 @@ const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+const IFA_FLAGS: u16 = 8;
+/// The address is used at once: addresses come from records, so nobody on the link can have it.
+const IFA_F_NODAD: u32 = 2;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -56,9 +62,13 @@ const RT_TABLE_LOCAL: u32 = 255;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
 
+/// A route that needs no gateway: everybody is a neighbour.
+const RT_SCOPE_LINK: u8 = 253;
+
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const AF_BRIDGE: u8 = 7;
-const IFF_UP: u32 = 1;
+pub(super) const IFF_UP: u32 = 1;
 
 /// A network device as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +142,28 @@ pub fn add_veth(batch: &mut Batch, veth: &Veth<'_>) {
     });
 }
 
+/// Adds: make a veth pair of which both ends stay here, this one as a port of a bridge and switched on, the other free.
+pub fn add_trunk(batch: &mut Batch, name: &str, bridge: u32, peer_name: &str, mtu: u32) {
+    batch.push("joining two bridges", NEW_LINK, CREATE | EXCLUSIVE, |message| {
+        message.header(&link_header(0, IFF_UP, IFF_UP)).text(IFLA_IFNAME, name);
+        message.number(IFLA_MTU, mtu).number(IFLA_MASTER, bridge);
+        message.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+                data.nest(VETH_INFO_PEER, |peer| {
+                    peer.header(&link_header(0, 0, 0)).text(IFLA_IFNAME, peer_name).number(IFLA_MTU, mtu);
+                });
+            });
+        });
+    });
+}
+
+/// Adds: make a device a port of a bridge.
+pub fn set_master(batch: &mut Batch, index: u32, bridge: u32) {
+    batch.push("joining a device to the bridge", SET_LINK, 0, |message| {
+        message.header(&link_header(index, IFF_UP, IFF_UP)).number(IFLA_MASTER, bridge);
+    });
+}
+
 /// Adds: switch a device on.
 pub fn set_up(batch: &mut Batch, label: &'static str, index: u32) {
     batch.push(label, SET_LINK, 0, |message| _ = message.header(&link_header(index, IFF_UP, IFF_UP)));
@@ -150,6 +182,15 @@ pub fn set_isolated(batch: &mut Batch, index: u32) {
         let mut header = link_header(index, 0, 0);
         header[0] = AF_BRIDGE;
         message.header(&header).nest(IFLA_PROTINFO, |port| _ = port.attribute(IFLA_BRPORT_ISOLATED, &[1]));
+    });
+}
+
+/// Lets a bridge send a frame back by the port it came from.
+pub fn set_hairpin(batch: &mut Batch, index: u32) {
+    batch.push("letting a bridge port send back", SET_LINK, 0, |message| {
+        let mut header = link_header(index, 0, 0);
+        header[0] = AF_BRIDGE;
+        message.header(&header).nest(IFLA_PROTINFO, |port| _ = port.attribute(IFLA_BRPORT_MODE, &[1]));
     });
 }
 
@@ -173,31 +214,80 @@ pub fn delete_group(batch: &mut Batch, group: u32) {
 }
 
 /// Adds: give a device an address.
-pub fn add_address(batch: &mut Batch, index: u32, address: Ipv4Net) {
+pub fn add_address(batch: &mut Batch, index: u32, address: IpNet) {
     batch.push("adding the address", NEW_ADDRESS, CREATE | REPLACE, |message| {
         write_address(message, index, address);
-        message.attribute(IFA_BROADCAST, &address.broadcast().octets());
+        match address {
+            IpNet::V4(address) => _ = message.attribute(IFA_BROADCAST, &address.broadcast().octets()),
+            IpNet::V6(_) => _ = message.number(IFA_FLAGS, IFA_F_NODAD),
+        }
     });
 }
 
 /// Adds: take an address from a device.
-pub fn delete_address(batch: &mut Batch, index: u32, address: Ipv4Net) {
+pub fn delete_address(batch: &mut Batch, index: u32, address: IpNet) {
     batch.push("removing the address", DELETE_ADDRESS, 0, |message| write_address(message, index, address));
 }
 
-fn write_address(message: &mut Message<'_>, index: u32, address: Ipv4Net) {
-    let mut header = [AF_INET, address.prefix_len(), 0, 0, 0, 0, 0, 0];
+fn write_address(message: &mut Message<'_>, index: u32, address: IpNet) {
+    let mut header = [family_of(address.addr()), address.prefix_len(), 0, 0, 0, 0, 0, 0];
     header[4..].copy_from_slice(&index.to_ne_bytes());
     message.header(&header);
-    message.attribute(IFA_LOCAL, &address.addr().octets()).attribute(IFA_ADDRESS, &address.addr().octets());
+    match address.addr() {
+        IpAddr::V4(own) => _ = message.attribute(IFA_LOCAL, &own.octets()).attribute(IFA_ADDRESS, &own.octets()),
+        IpAddr::V6(own) => _ = message.attribute(IFA_LOCAL, &own.octets()).attribute(IFA_ADDRESS, &own.octets()),
+    }
 }
 
-/// Adds: send everything without a better route to a gateway.
-pub fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
-    batch.push("adding the default route", NEW_ROUTE, CREATE | EXCLUSIVE, |message| {
-        message.header(&[AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0]);
-        message.attribute(RTA_GATEWAY, &gateway.octets()).number(RTA_OIF, index);
-    });
+/// Where everything without a better route goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// To a gateway.
+    Gateway(IpAddr),
+    /// Out of the device, to whoever is there: IPv4, or IPv6.
+    Link {
+        /// Whether it is the route for IPv6.
+        ipv6: bool,
+    },
+}
+
+impl Hop {
+    /// Whether it is the way for IPv6.
+    pub fn is_ipv6(self) -> bool {
+        match self {
+            Hop::Gateway(gateway) => gateway.is_ipv6(),
+            Hop::Link { ipv6 } => ipv6,
+        }
+    }
+}
+
+/// Adds: send everything without a better route this way.
+pub fn add_default_route(batch: &mut Batch, index: u32, hop: Hop) {
+    batch.push("adding the default route", NEW_ROUTE, CREATE | EXCLUSIVE, |message| write_route(message, index, hop));
+}
+
+/// Adds: no longer send everything without a better route this way.
+pub fn delete_default_route(batch: &mut Batch, index: u32, hop: Hop) {
+    batch.push("removing the default route", DELETE_ROUTE, 0, |message| write_route(message, index, hop));
+}
+
+fn write_route(message: &mut Message<'_>, index: u32, hop: Hop) {
+    let (family, scope) = match hop {
+        Hop::Gateway(gateway) => (family_of(gateway), 0),
+        Hop::Link { ipv6: true } => (AF_INET6, 0),
+        Hop::Link { ipv6: false } => (AF_INET, RT_SCOPE_LINK),
+    };
+    message.header(&[family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0]);
+    match hop {
+        Hop::Gateway(IpAddr::V4(gateway)) => _ = message.attribute(RTA_GATEWAY, &gateway.octets()),
+        Hop::Gateway(IpAddr::V6(gateway)) => _ = message.attribute(RTA_GATEWAY, &gateway.octets()),
+        Hop::Link { .. } => {}
+    }
+    message.number(RTA_OIF, index);
+}
+
+fn family_of(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
 /// The device of a name; `None` if there is none.
@@ -233,23 +323,31 @@ pub fn ports_of(socket: &mut Socket, bridge: u32) -> Result<Vec<Link>, NetlinkEr
     })
 }
 
-/// The IPv4 addresses of all devices, with the number of the device.
-pub fn addresses(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, NetlinkError> {
-    let request = |message: &mut Message<'_>| _ = message.header(&[AF_INET, 0, 0, 0, 0, 0, 0, 0]);
-    socket.dump("listing addresses", GET_ADDRESS, request, address)
+/// The addresses of all devices, with the number of the device; IPv4 first.
+pub fn addresses(socket: &mut Socket) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
+    let mut all = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = |message: &mut Message<'_>| _ = message.header(&[family, 0, 0, 0, 0, 0, 0, 0]);
+        all.extend(socket.dump("listing addresses", GET_ADDRESS, request, address)?);
+    }
+    Ok(all)
 }
 
-/// The IPv4 networks that the host has routes to, with the number of the device; the default route is not among them.
-pub fn routed_networks(socket: &mut Socket) -> Result<Vec<(Option<u32>, Ipv4Net)>, NetlinkError> {
-    let request = |message: &mut Message<'_>| {
-        let mut header = [0; ROUTE_HEADER];
-        header[0] = AF_INET;
-        message.header(&header);
-    };
-    socket.dump("listing routes", GET_ROUTE, request, route)
+/// The networks that the host has routes to, with the number of the device; default routes are not among them.
+pub fn routed_networks(socket: &mut Socket) -> Result<Vec<(Option<u32>, IpNet)>, NetlinkError> {
+    let mut all = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = |message: &mut Message<'_>| {
+            let mut header = [0; ROUTE_HEADER];
+            header[0] = family;
+            message.header(&header);
+        };
+        all.extend(socket.dump("listing routes", GET_ROUTE, request, route)?);
+    }
+    Ok(all)
 }
 
-fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
+pub(super) fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
     let mut header = [0; LINK_HEADER];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
@@ -274,6 +372,12 @@ fn link(answer: &Answer<'_>) -> Option<Link> {
     })
 }
 
+/// Reads an answer to any question.
+#[cfg(feature = "fuzz")]
+pub fn read_in_every_way(answer: &Answer<'_>) {
+    let _ = (link(answer), address(answer), route(answer), stats(answer.body));
+}
+
 /// Reads `struct rtnl_link_stats64`: each kind of count first for what was received, then for what was sent.
 fn stats(bytes: &[u8]) -> Option<Counters> {
     let mut counters = Counters::default();
@@ -284,33 +388,27 @@ fn stats(bytes: &[u8]) -> Option<Counters> {
     (bytes.len() >= 64).then_some(counters)
 }
 
-fn address(answer: &Answer<'_>) -> Option<(u32, Ipv4Net)> {
-    if answer.kind != NEW_ADDRESS || answer.body.first() != Some(&AF_INET) {
+fn address(answer: &Answer<'_>) -> Option<(u32, IpNet)> {
+    if answer.kind != NEW_ADDRESS || !matches!(answer.body.first(), Some(&(AF_INET | AF_INET6))) {
         return None;
     }
     let attributes = Attributes::after(ADDRESS_HEADER, answer.body);
     let local = attributes.address(IFA_LOCAL).or_else(|| attributes.address(IFA_ADDRESS));
-    Some((u32_at(answer.body, 4)?, ipv4_net(local, *answer.body.get(1)?)?))
+    Some((u32_at(answer.body, 4)?, IpNet::new(local?, *answer.body.get(1)?).ok()?))
 }
 
-fn route(answer: &Answer<'_>) -> Option<(Option<u32>, Ipv4Net)> {
+fn route(answer: &Answer<'_>) -> Option<(Option<u32>, IpNet)> {
     // The table is in the header when its number fits there; of the local table the addresses' own networks are
     // known by the main one.
-    let [AF_INET, prefix, _, _, table, _, _, kind, ..] = *answer.body else { return None };
+    let [family @ (AF_INET | AF_INET6), prefix, _, _, table, _, _, kind, ..] = *answer.body else { return None };
     let attributes = Attributes::after(ROUTE_HEADER, answer.body);
     let table = attributes.number(RTA_TABLE).unwrap_or(u32::from(table));
     if answer.kind != NEW_ROUTE || kind != RTN_UNICAST || table == RT_TABLE_LOCAL || prefix == 0 {
         return None;
     }
-    let destination = attributes.address(RTA_DST).or(Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-    Some((attributes.number(RTA_OIF), ipv4_net(destination, prefix)?.trunc()))
-}
-
-fn ipv4_net(address: Option<IpAddr>, prefix: u8) -> Option<Ipv4Net> {
-    match address? {
-        IpAddr::V4(address) => Ipv4Net::new(address, prefix).ok(),
-        IpAddr::V6(_) => None,
-    }
+    let nowhere = if family == AF_INET { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let destination = attributes.address(RTA_DST).unwrap_or(nowhere);
+    Some((attributes.number(RTA_OIF), IpNet::new(destination, prefix).ok()?.trunc()))
 }
 
 #[cfg(test)]
@@ -363,7 +461,7 @@ mod tests {
         assert!(text.contains("Local(10.1.2.3)") && text.contains("Broadcast(10.1.2.255)"), "{text}");
 
         let mut batch = Batch::new();
-        add_default_route(&mut batch, 3, "10.1.2.1".parse().unwrap());
+        add_default_route(&mut batch, 3, Hop::Gateway("10.1.2.1".parse().unwrap()));
         let RouteNetlinkMessage::NewRoute(route) = decoded(batch) else { panic!("not a route") };
         assert_eq!(route.header.destination_prefix_length, 0);
         let text = format!("{:?}", route.attributes);
@@ -386,7 +484,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_the_reader_panic(kind in 0u16..40, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let answer = Answer { kind, flags: 0, sequence: 1, body: &body };
+            let answer = Answer { kind, flags: 0, sequence: 1, port: 0, body: &body };
             let _ = (link(&answer), address(&answer), route(&answer), stats(&body));
         }
     }

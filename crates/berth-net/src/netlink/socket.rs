@@ -28,6 +28,10 @@ const DUMP_TRIES: usize = 20;
 const SILENCE: Duration = Duration::from_secs(10);
 /// Requests up to this size fit the send buffer every socket is born with.
 const USUAL_REQUEST: usize = 64 * 1024;
+/// Room for news, in bytes: ten thousand elements that change together.
+const EVENT_ROOM: usize = 4 * 1024 * 1024;
+/// The group in which nf_tables tells of changes: `NFNLGRP_NFTABLES`.
+const NF_TABLES_EVENTS: u32 = 7;
 
 /// What went wrong between us and the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,12 @@ impl NetlinkError {
     }
 }
 
+impl std::os::fd::AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
 /// A socket to the kernel, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Socket {
@@ -93,6 +103,36 @@ impl Socket {
     /// Opens a socket for nf_tables.
     pub fn netfilter() -> Result<Socket, NetlinkError> {
         Socket::open(NETLINK_NETFILTER).map_err(|source| NetlinkError::Open { family: "nf_tables", source })
+    }
+
+    /// Opens a socket that hears of every change of nf_tables. It has room for the news of a large change.
+    pub fn netfilter_events() -> Result<Socket, NetlinkError> {
+        let opened = || -> io::Result<Socket> {
+            let socket = Socket::open(NETLINK_NETFILTER)?;
+            // Without the privilege the usual room has to do: then news is lost sooner, which is noticed.
+            let _ = sockopt::set_socket_recv_buffer_size_force(&socket.inner, EVENT_ROOM);
+            socket.inner.add_membership(NF_TABLES_EVENTS)?;
+            sockopt::set_socket_timeout(&socket.inner, sockopt::Timeout::Recv, None)?;
+            Ok(socket)
+        };
+        opened().map_err(|source| NetlinkError::Open { family: "news of nf_tables", source })
+    }
+
+    /// The number by which changes made on this socket are known to those who hear of them.
+    pub fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.inner.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
+    /// Reads the next news; waits for it.
+    ///
+    /// # Errors
+    /// `ENOBUFS` when some was lost.
+    pub fn hear(&mut self, news: impl FnMut(Answer<'_>)) -> io::Result<()> {
+        self.receive()?;
+        Messages::of(&self.datagram).for_each(news);
+        Ok(())
     }
 
     fn open(protocol: isize) -> io::Result<Socket> {
@@ -286,7 +326,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn answer(kind: u16, flags: u16, body: &[u8]) -> Answer<'_> {
-        Answer { kind, flags, sequence: 1, body }
+        Answer { kind, flags, sequence: 1, port: 0, body }
     }
 
     #[test]

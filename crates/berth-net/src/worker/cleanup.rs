@@ -1,15 +1,18 @@
 //! Cleaning up after containers: devices that should be gone, addresses to be had again, networks that are removed.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use berth_model::HexId;
 
 use super::make::is_ours;
+use super::parent::parent_name;
 use super::{Departed, Departure, Worker};
 use crate::error::NetError;
 use crate::netlink::{Batch, route};
-use crate::network::Network;
+use crate::network::{Driver, Network};
+use crate::sandbox::Sandbox;
 
 /// How often devices of ended containers are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -18,6 +21,10 @@ const DOOMED_GROUP: u32 = 0x6265_7274;
 
 impl Worker {
     pub(super) fn expect_departure(&mut self, what: Departure) {
+        if what.device.is_empty() {
+            // Nothing on the host shows when it goes; it is on its way with its namespace.
+            return self.book.give_back(&what.network, what.given.addresses());
+        }
         if self.departed.is_empty() {
             self.next_sweep = Instant::now() + SWEEP_INTERVAL;
         }
@@ -30,7 +37,7 @@ impl Worker {
         let mut staying = Vec::new();
         for one in std::mem::take(&mut self.departed) {
             match route::link_by_name(&mut self.route, &one.what.device) {
-                Ok(None) => self.book.give_back(&one.what.network, one.what.address),
+                Ok(None) => self.book.give_back(&one.what.network, one.what.given.addresses()),
                 Ok(Some(link)) => {
                     if one.since.elapsed() >= grace {
                         route::set_group(&mut overdue, link.index, DOOMED_GROUP);
@@ -59,7 +66,7 @@ impl Worker {
         self.departed.retain(|one| {
             let gone = matches!(route::link_by_name(route, &one.what.device), Ok(None));
             if gone {
-                book.give_back(&one.what.network, one.what.address);
+                book.give_back(&one.what.network, one.what.given.addresses());
             }
             !gone
         });
@@ -94,9 +101,13 @@ impl Worker {
         }
     }
 
-    pub(super) fn unplug(&mut self, what: &Departure) -> Result<(), NetError> {
-        self.delete_device(&what.device)?;
-        self.book.give_back(&what.network, what.address);
+    pub(super) fn unplug(&mut self, what: &Departure, netns: OwnedFd) -> Result<(), NetError> {
+        if what.device.is_empty() {
+            Sandbox::open(&self.traveller, netns)?.unplug(&what.interface)?;
+        } else {
+            self.delete_device(&what.device)?;
+        }
+        self.book.give_back(&what.network, what.given.addresses());
         Ok(())
     }
 
@@ -104,15 +115,15 @@ impl Worker {
     pub(super) fn restore(&mut self, networks: &[HexId], devices: &HashSet<String>) -> Result<usize, NetError> {
         for id in networks {
             let network = self.book.network(id)?;
-            self.bridge(&network)?;
+            self.ensure(&network)?;
         }
         let ready: HashSet<_> = self.book.ready_devices().into_iter().collect();
         let mut strays = Batch::new();
-        for network in self.book.all() {
-            let Some(bridge) = route::link_by_name(&mut self.route, &network.bridge_name())? else { continue };
-            for port in route::ports_of(&mut self.route, bridge.index)? {
-                let departing = self.departed.iter().any(|one| one.what.device == port.name);
-                if is_ours(&port.name) && !devices.contains(&port.name) && !ready.contains(&port.name) && !departing {
+        let departing: HashSet<_> = self.departed.iter().map(|one| one.what.device.clone()).collect();
+        for network in self.book.all().iter().filter(|network| network.driver == Driver::Bridge) {
+            for port in self.ports_of(network)? {
+                let known = [devices, &ready, &departing].into_iter().any(|set| set.contains(&port.name));
+                if is_ours(&port.name) && !known {
                     route::set_group(&mut strays, port.index, DOOMED_GROUP);
                 }
             }
@@ -134,6 +145,13 @@ impl Worker {
         if self.bridges.remove(&network.id).is_some() {
             self.enforce()?;
         }
-        self.delete_device(&network.bridge_name())
+        match network.driver {
+            Driver::Bridge => {
+                self.delete_segments(network)?;
+                self.delete_device(&network.bridge_name())
+            }
+            Driver::Macvlan | Driver::Ipvlan if network.owns_parent => self.delete_device(&parent_name(network)),
+            _ => Ok(()),
+        }
     }
 }

@@ -1,22 +1,23 @@
 //! Making what a container stands on: sandboxes, their plugs, and the bridge behind them with its rules.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_model::HexId;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::{Bridge, Wish, Worker};
-use crate::book::Ready;
+use super::{Bridge, Departed, Wish, Worker};
+use crate::book::{Given, Ready};
 use crate::bridge::Wanted;
 use crate::config::DefaultBridge;
 use crate::error::NetError;
 use crate::firewall::{self, Rules};
 use crate::mac::MacAddress;
-use crate::netlink::{NetlinkError, Socket};
-use crate::network::Network;
-use crate::sandbox::{Plug, Sandbox, write_setting};
+use crate::netlink::NetlinkError;
+use crate::netlink::route::Hop;
+use crate::network::{Driver, GatewayMode, Network};
+use crate::sandbox::{Cable, Plug, Sandbox, write_setting};
 
 /// How our devices on the host are named: this, and eight hex digits. Programs that manage a host's network leave
 /// `veth*` alone; the letter sets ours apart from those of other engines.
@@ -31,17 +32,18 @@ impl Worker {
 
     pub(super) fn prepare(&mut self, id: &HexId, wish: &Wish) -> Result<Ready, NetError> {
         let network = self.book.network(id)?;
-        self.bridge(&network)?;
-        let address = self.allocate(&network, wish)?;
-        let made = Sandbox::make(&self.traveller)
-            .and_then(|mut sandbox| self.plug(&network, &mut sandbox, address, wish).map(|plugged| (sandbox, plugged)));
+        self.ensure(&network)?;
+        let given = self.allocate(&network, wish)?;
+        let interface = wish.interface.clone().unwrap_or_else(|| format!("{}0", network.interface_prefix()));
+        let made = Sandbox::make(&self.traveller).and_then(|mut sandbox| {
+            let plugged = self.plug(&network, &mut sandbox, given, &interface, wish)?;
+            Ok((sandbox, plugged))
+        });
         match made {
-            Ok((sandbox, (device, interface, mac))) => {
-                Ok(Ready { netns: sandbox.netns, device, interface, address, mac })
-            }
+            Ok((sandbox, (device, mac))) => Ok(Ready { netns: sandbox.netns, device, interface, given, mac }),
             Err(error) => {
                 // The namespace is closed by now, and the pair, if it was made, goes with it.
-                self.book.give_back(id, address);
+                self.book.give_back(id, given.addresses());
                 Err(error)
             }
         }
@@ -49,48 +51,64 @@ impl Worker {
 
     pub(super) fn connect(&mut self, id: &HexId, netns: OwnedFd, wish: &Wish) -> Result<Ready, NetError> {
         let network = self.book.network(id)?;
-        self.bridge(&network)?;
+        self.ensure(&network)?;
         let mut sandbox = Sandbox::open(&self.traveller, netns)?;
         let interface = match &wish.interface {
             Some(name) => name.clone(),
-            None => sandbox.free_interface().map_err(|source| refused(&network, source))?,
+            None => sandbox.free_interface(network.interface_prefix()).map_err(|source| refused(&network, source))?,
         };
-        let address = self.allocate(&network, wish)?;
-        let wish = Wish { interface: Some(interface), ..wish.clone() };
-        match self.plug(&network, &mut sandbox, address, &wish) {
-            Ok((device, interface, mac)) => Ok(Ready { netns: sandbox.netns, device, interface, address, mac }),
+        let given = self.allocate(&network, wish)?;
+        match self.plug(&network, &mut sandbox, given, &interface, wish) {
+            Ok((device, mac)) => Ok(Ready { netns: sandbox.netns, device, interface, given, mac }),
             Err(error) => {
-                self.book.give_back(id, address);
+                self.book.give_back(id, given.addresses());
                 Err(error)
             }
         }
     }
 
-    /// Takes an address; if there is none, what departed is hurried out first.
-    fn allocate(&mut self, network: &Network, wish: &Wish) -> Result<Ipv4Addr, NetError> {
-        let wanted = || wish.address.as_ref().map(|(address, container)| (*address, container));
+    /// Has a namespace's default routes lead elsewhere.
+    pub(super) fn reroute(
+        &mut self,
+        netns: OwnedFd,
+        from: &[(String, Hop)],
+        to: &[(String, Hop)],
+    ) -> Result<(), NetError> {
+        Ok(Sandbox::open(&self.traveller, netns)?.reroute(from, to)?)
+    }
+
+    /// Takes addresses; if one cannot be had, what departed is hurried out first.
+    fn allocate(&mut self, network: &Network, wish: &Wish) -> Result<Given, NetError> {
         let shortage = |error: &NetError| matches!(error, NetError::NoFreeAddress { .. } | NetError::AddressTaken);
-        match self.book.allocate(&network.id, wanted()) {
+        let leaving = |one: &Departed| {
+            one.what.network == network.id && one.what.given.addresses().any(|ip| wish.preferred.contains(&ip))
+        };
+        if !wish.preferred.is_empty() && self.departed.iter().any(leaving) {
+            // Its own former device still has the address that it would like again.
+            self.sweep(Duration::ZERO);
+        }
+        match self.book.allocate(&network.id, wish) {
             Err(error) if shortage(&error) && self.departed.iter().any(|one| one.what.network == network.id) => {
                 self.sweep(Duration::ZERO);
-                self.book.allocate(&network.id, wanted())
+                self.book.allocate(&network.id, wish)
             }
             outcome => outcome,
         }
     }
 
-    /// Joins a sandbox to a network's bridge. Gives the names of both ends and the hardware address.
+    /// Joins a sandbox to a network. Gives the name of the end on the host and the hardware address.
     fn plug(
         &mut self,
         network: &Network,
         sandbox: &mut Sandbox,
-        address: Ipv4Addr,
+        given: Given,
+        interface: &str,
         wish: &Wish,
-    ) -> Result<(String, String, MacAddress), NetError> {
-        self.try_plug(network, sandbox, address, wish).or_else(|error| match error {
+    ) -> Result<(String, Option<MacAddress>), NetError> {
+        self.try_plug(network, sandbox, given, interface, wish).or_else(|error| match error {
             // Somebody may have deleted the bridge: then it is made again, with its rules.
             NetError::Kernel { .. } if self.bridges.remove(&network.id).is_some() => {
-                self.try_plug(network, sandbox, address, wish)
+                self.try_plug(network, sandbox, given, interface, wish)
             }
             error => Err(error),
         })
@@ -100,59 +118,85 @@ impl Worker {
         &mut self,
         network: &Network,
         sandbox: &mut Sandbox,
-        address: Ipv4Addr,
+        given: Given,
+        interface: &str,
         wish: &Wish,
-    ) -> Result<(String, String, MacAddress), NetError> {
-        let subnet = network.subnets.first().ok_or_else(|| NetError::NoEndpoints(network.name.clone()))?;
-        let mac = wish.mac.unwrap_or_else(|| network.mac_of(address));
-        let interface = wish.interface.clone().unwrap_or_else(|| "eth0".to_owned());
-        let device = device_name();
+    ) -> Result<(String, Option<MacAddress>), NetError> {
+        let device = if network.driver == Driver::Bridge { device_name() } else { String::new() };
+        let addresses = given.addresses().map(|address| in_subnet(network, address)).collect::<Result<Vec<_>, _>>()?;
+        let first = given.addresses().next();
+        let mac =
+            wish.mac.or(first.map(|address| network.mac_of(address))).filter(|_| network.driver != Driver::Ipvlan);
         let plug = Plug {
-            bridge: self.bridge(network)?,
-            mtu: network.mtu(),
-            device: &device,
-            interface: &interface,
-            address: Ipv4Net::new(address, subnet.net.prefix_len()).expect("the length comes from a subnet"),
+            cable: self.cable(network, &device)?,
+            mtu: if network.driver == Driver::Bridge { Some(network.mtu()) } else { network.chosen_mtu() },
+            interface,
+            addresses: &addresses,
+            link_local: &wish.link_local,
             mac,
-            gateway: (wish.default_route && !network.internal).then_some(subnet.gateway),
-            isolated: !network.connects_containers(),
+            routes: &routes(network, given, wish),
+            settings: &wish.settings,
         };
-        let outcome = sandbox.plug(&mut self.route, &plug);
+        let outcome = sandbox.plug(&self.traveller, &mut self.route, &plug);
         if outcome.is_err() {
             // The refusal is what matters; a device that cannot be deleted either is found at the next start.
-            let _ = self.delete_device(&device);
+            let _ = if device.is_empty() {
+                sandbox.unplug(interface).map_err(NetError::from)
+            } else {
+                self.delete_device(&device)
+            };
         }
-        outcome.map_err(|source| refused(network, source))?;
-        Ok((device, interface, mac))
+        outcome.map_err(|error| explained(network, error))?;
+        if let Some(bridge) = self.bridges.get_mut(&network.id) {
+            bridge.note_port();
+        }
+        Ok((device, mac))
+    }
+
+    fn cable<'a>(&mut self, network: &Network, device: &'a str) -> Result<Cable<'a>, NetError> {
+        match network.driver {
+            Driver::Bridge => {
+                let bridge = self.segment_with_room(network)?;
+                Ok(Cable::Bridge { bridge, device, isolated: !network.connects_containers() })
+            }
+            Driver::Macvlan | Driver::Ipvlan => {
+                let parent = self.parent(network)?;
+                Ok(Cable::Parent { parent: parent.index, kind: parent.kind })
+            }
+            Driver::Host | Driver::Null => Err(NetError::NoEndpoints(network.name.clone())),
+        }
+    }
+
+    /// Puts in place what the network's endpoints stand on.
+    pub(super) fn ensure(&mut self, network: &Network) -> Result<(), NetError> {
+        match network.driver {
+            Driver::Bridge => self.bridge(network).map(|_| ()),
+            Driver::Macvlan | Driver::Ipvlan => self.parent(network).map(|_| ()),
+            Driver::Host | Driver::Null => Ok(()),
+        }
     }
 
     /// The number of a network's bridge, which is made if need be, with everything that belongs to it.
     pub(super) fn bridge(&mut self, network: &Network) -> Result<u32, NetError> {
         if let Some(bridge) = self.bridges.get(&network.id) {
-            return Ok(bridge.index);
+            return Ok(bridge.segments[0].index);
         }
         let foreign = network.is_default_bridge() && matches!(self.config.bridge, DefaultBridge::Foreign { .. });
-        let subnet = network.subnets.first().ok_or_else(|| match network.is_default_bridge() {
+        let first = network.subnets.first().ok_or_else(|| match network.is_default_bridge() {
             true => NetError::BridgeOff,
             false => NetError::NoEndpoints(network.name.clone()),
         })?;
         let wanted = Wanted {
             network: network.name.clone(),
             name: network.bridge_name(),
-            gateway: subnet.gateway_net(),
-            mac: network.mac_of(subnet.gateway),
+            gateways: [false, true].into_iter().filter_map(|ipv6| network.bridge_address(ipv6)).collect(),
+            mac: network.mac_of(first.gateway.unwrap_or(first.net.network())),
             mtu: network.mtu(),
             foreign,
         };
         let index = wanted.ensure(&mut self.route)?;
-        let rules = firewall::Bridge {
-            name: wanted.name,
-            subnet: subnet.net,
-            masquerade: network.masquerades(),
-            between_containers: network.connects_containers(),
-            internal: network.internal,
-        };
-        self.bridges.insert(network.id.clone(), Bridge { index, rules });
+        let segments = self.find_segments(network, index)?;
+        self.bridges.insert(network.id.clone(), Bridge { segments, rules: rules_of(network) });
         self.enforce().inspect_err(|_| drop(self.bridges.remove(&network.id))).map_err(|error| match error {
             NetError::Netlink { source } => refused(network, source),
             other => other,
@@ -160,33 +204,87 @@ impl Worker {
         Ok(index)
     }
 
+    /// Asks for passage where others drop what our rules let pass.
+    pub(super) fn admit(&mut self) -> Result<Vec<firewall::Obstacle>, NetError> {
+        let bridges: Vec<_> = self.bridges.values().map(|bridge| bridge.rules.clone()).collect();
+        self.with_firewall(|table, socket| Ok(firewall::admit(socket, table, &bridges)?))
+    }
+
     /// Lets packets through, and only those that may pass.
     pub(super) fn enforce(&mut self) -> Result<(), NetError> {
         if self.config.rules {
             let bridges: Vec<_> = self.bridges.values().map(|bridge| bridge.rules.clone()).collect();
-            let mut socket = Socket::netfilter()?;
-            Rules { table: &self.config.table, bridges: &bridges }.apply(&mut socket)?;
-            self.obstacles = firewall::admit(&mut socket, &self.config.table, &bridges)?;
+            let ports = self.ports.all();
+            let closed = self.closed_ports(&ports)?;
+            self.with_firewall(|table, socket| {
+                Ok(Rules { table, bridges: &bridges, ports: &ports, closed: &closed }.apply(socket)?)
+            })?;
+            self.closed = closed;
+            self.obstacles = self.admit()?;
+            self.answer_loopbacks()?;
+            self.watch_over()?;
         }
         // After the rules: a host that starts to forward should not do so unguarded for a moment.
         if self.config.forward {
-            forward_packets()?;
+            forward_packets("/proc/sys/net/ipv4/ip_forward")?;
+            if self.bridges.values().any(|bridge| bridge.rules.subnet_v6.is_some()) {
+                forward_packets("/proc/sys/net/ipv6/conf/all/forwarding")?;
+            }
         }
         Ok(())
     }
 }
 
-fn refused(network: &Network, source: NetlinkError) -> NetError {
+/// What the firewall has to know of a network.
+fn rules_of(network: &Network) -> firewall::Bridge {
+    let net = |ipv6| network.subnet(ipv6).map(|subnet| subnet.net);
+    firewall::Bridge {
+        name: network.bridge_name(),
+        subnet: net(false).and_then(|net| if let IpNet::V4(net) = net { Some(net) } else { None }),
+        subnet_v6: net(true).and_then(|net| if let IpNet::V6(net) = net { Some(net) } else { None }),
+        masquerade: network.masquerades(false),
+        masquerade_v6: network.masquerades(true),
+        between_containers: network.connects_containers(),
+        internal: network.internal,
+        open: [false, true].into_iter().any(|ipv6| network.gateway_mode(ipv6) == GatewayMode::NatUnprotected),
+    }
+}
+
+/// The default routes of an endpoint: those that were wished for, as far as the network leads anywhere.
+pub(crate) fn routes(network: &Network, given: Given, wish: &Wish) -> Vec<Hop> {
+    let wished = |address: &IpAddr| if address.is_ipv4() { wish.default_v4 } else { wish.default_v6 };
+    let hop = |address: IpAddr| match network.gateway_of(address) {
+        _ if network.routes_by_device() && !network.internal => Some(Hop::Link { ipv6: address.is_ipv6() }),
+        gateway => gateway.map(Hop::Gateway),
+    };
+    given.addresses().filter(wished).filter_map(hop).collect()
+}
+
+/// An address with the length of the prefix of the subnet that it was taken from.
+fn in_subnet(network: &Network, address: IpAddr) -> Result<IpNet, NetError> {
+    let subnet = network.subnet_of(address).ok_or(NetError::AddressOutside(address))?;
+    Ok(IpNet::new(address, subnet.net.prefix_len()).expect("the length comes from a subnet of that family"))
+}
+
+pub(super) fn refused(network: &Network, source: NetlinkError) -> NetError {
     NetError::Kernel { network: network.name.clone(), source }
 }
 
+/// An error of the kernel with the network that it is about, or with what is missing in the kernel.
+fn explained(network: &Network, error: NetError) -> NetError {
+    match error {
+        NetError::Netlink { source } => super::parent::unsupported(network, source),
+        NetError::Setting { ref path, .. } if path.ends_with("disable_ipv6") => NetError::Ipv6Off(network.name.clone()),
+        other => other,
+    }
+}
+
 /// Turns the host into a router between its interfaces, if it is none yet.
-fn forward_packets() -> Result<(), NetError> {
-    const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+fn forward_packets(path: &str) -> Result<(), NetError> {
     // Written only when it must change: some hosts have it right but read-only.
-    match std::fs::read_to_string(FORWARD) {
+    match std::fs::read_to_string(path) {
         Ok(value) if value.trim() == "1" => Ok(()),
-        _ => write_setting(FORWARD, "1"),
+        _ => write_setting(path, "1"),
     }
 }
 

@@ -16,14 +16,14 @@ fn containers_reach_each_other_and_the_gateway() {
         let networks = host.networks(config);
         let one = networks.attach(&container(1)).unwrap();
         let two = networks.attach(&container(2)).unwrap();
-        assert_eq!(one.record().address, "172.17.0.2/16".parse().unwrap());
-        assert_eq!(two.record().address, "172.17.0.3/16".parse().unwrap());
-        assert_eq!(one.record().gateway, Some("172.17.0.1".parse().unwrap()));
+        assert_eq!(one.record().ipv4.unwrap(), "172.17.0.2/16".parse().unwrap());
+        assert_eq!(two.record().ipv4.unwrap(), "172.17.0.3/16".parse().unwrap());
+        assert_eq!(one.record().gateway_v4, Some("172.17.0.1".parse().unwrap()));
         assert_eq!(one.record().interface, "eth0");
         let start = Instant::now();
-        ping(one.netns(), two.netns(), two.record().address.addr()).unwrap();
+        ping(one.netns(), two.netns(), two.record().ipv4.unwrap().addr().into()).unwrap();
         ping(two.netns(), host.netns.as_fd(), "172.17.0.1".parse().unwrap()).unwrap();
-        ping(host.netns.as_fd(), one.netns(), one.record().address.addr()).unwrap();
+        ping(host.netns.as_fd(), one.netns(), one.record().ipv4.unwrap().addr().into()).unwrap();
         // A first packet that was lost would be repeated after a second.
         assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     }
@@ -40,7 +40,7 @@ fn a_container_sees_one_interface_with_everything_set() {
     assert!(text.contains("eth0    inet 172.17.0.2/16 brd 172.17.255.255 scope global eth0"), "{text}");
     assert!(!text.contains("eth0    inet6"), "{text}");
     assert!(text.contains("default via 172.17.0.1 dev eth0"), "{text}");
-    assert!(text.contains(&format!("link/ether {}", record.mac)), "{text}");
+    assert!(text.contains(&format!("link/ether {}", record.mac.unwrap())), "{text}");
     let setting = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
         within(endpoint.netns(), || std::fs::read_to_string(path)).unwrap().split_whitespace().collect::<String>()
@@ -61,15 +61,16 @@ fn a_wished_hardware_address_and_interface_name_are_given() {
         std::thread::sleep(Duration::from_millis(50));
         let mut request = container(2);
         request.mac = Some("02:11:22:33:44:55".parse().unwrap());
-        request.interface = Some("wan".to_owned());
+        let named = |name: &str| [("com.docker.network.endpoint.ifname".to_owned(), name.to_owned())].into();
+        request.options = named("wan");
         let second = networks.attach(&request).unwrap();
         let text = run_in(second.netns(), "ip -o link show wan");
         assert!(text.contains("02:11:22:33:44:55"), "{text}");
-        ping(second.netns(), first.netns(), first.record().address.addr()).unwrap();
-        request.interface = Some("a/b".to_owned());
+        ping(second.netns(), first.netns(), first.record().ipv4.unwrap().addr().into()).unwrap();
+        request.options = named("a/b");
         assert!(matches!(networks.attach(&request), Err(NetError::InvalidInterface(_))));
-        request.interface = None;
-        request.address = Some("172.17.0.99".parse().unwrap());
+        request.options.clear();
+        request.ipv4 = Some("172.17.0.99".parse().unwrap());
         assert!(matches!(networks.attach(&request), Err(NetError::FixedAddress)));
     }
 }
@@ -187,7 +188,7 @@ fn nft_shows_our_table_in_its_own_words() {
     let json = host.run("nft -j list ruleset");
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     let count = |what: &str| value["nftables"].as_array().unwrap().iter().filter(|item| item[what].is_object()).count();
-    assert_eq!((count("table"), count("chain"), count("set"), count("rule")), (1, 2, 3, 7));
+    assert_eq!((count("table"), count("chain"), count("set"), count("rule")), (1, 6, 6, 24));
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn a_pool_that_overlaps_with_the_hosts_routes_is_passed_over_and_the_choice_is_k
     host.run("ip route add 172.18.0.0/15 via 172.17.5.2");
     let networks = host.networks(bare());
     let endpoint = networks.attach(&container(1)).unwrap();
-    assert_eq!(endpoint.record().address, "172.20.0.2/16".parse().unwrap());
+    assert_eq!(endpoint.record().ipv4.unwrap(), "172.20.0.2/16".parse().unwrap());
     drop((endpoint, networks));
     host.run("ip route del 172.18.0.0/15\nip link del to172175");
     let networks = host.networks(bare());
@@ -213,14 +214,14 @@ fn a_chosen_bridge_address_is_used_and_a_bridge_in_use_is_not_changed() {
     };
     let networks = host.networks(bip("10.5.0.9/29"));
     let endpoint = networks.attach(&container(1)).unwrap();
-    assert_eq!(endpoint.record().address, "10.5.0.10/29".parse::<ipnet::Ipv4Net>().unwrap());
+    assert_eq!(endpoint.record().ipv4.unwrap(), "10.5.0.10/29".parse::<ipnet::Ipv4Net>().unwrap());
     let other = host.networks(bip("10.6.0.1/24"));
     let error = other.attach(&container(2)).unwrap_err();
     assert!(matches!(error, NetError::BridgeAddress { .. }), "{error}");
     drop(endpoint);
     networks.settle().unwrap();
     let endpoint = other.attach(&container(2)).unwrap();
-    assert_eq!(endpoint.record().address, "10.6.0.2/24".parse().unwrap());
+    assert_eq!(endpoint.record().ipv4.unwrap(), "10.6.0.2/24".parse().unwrap());
     assert!(!host.run("ip -4 -o addr show br7").contains("10.5.0.9"));
 }
 
@@ -236,7 +237,7 @@ fn a_bridge_of_somebody_else_is_used_as_it_is() {
     host.run("ip addr add 10.44.0.1/24 dev lan");
     let networks = host.networks(foreign());
     let endpoint = networks.attach(&container(1)).unwrap();
-    assert_eq!(endpoint.record().address, "10.44.0.2/24".parse().unwrap());
+    assert_eq!(endpoint.record().ipv4.unwrap(), "10.44.0.2/24".parse().unwrap());
     ping(endpoint.netns(), host.netns.as_fd(), "10.44.0.1".parse().unwrap()).unwrap();
 }
 
@@ -300,14 +301,14 @@ fn a_running_container_gets_a_second_interface_and_loses_it() {
     let endpoint = networks.attach(&container(1)).unwrap();
     let netns = endpoint.netns().try_clone_to_owned().unwrap();
     networks.create(&NetworkRequest { name: "second".to_owned(), ..NetworkRequest::default() }).unwrap();
-    let request = EndpointRequest { default_route: false, ..EndpointRequest::on("second", id(1), "c1") };
-    let connection = networks.connect(netns.try_clone().unwrap(), &request).unwrap();
+    let request = EndpointRequest { default_v4: false, ..EndpointRequest::on("second", id(1), "c1") };
+    let connection = networks.connect(netns.as_fd(), &request).unwrap();
     let record = connection.keep();
-    assert_eq!((record.interface.as_str(), record.address.to_string().as_str()), ("eth1", "172.18.0.2/16"));
+    assert_eq!((record.interface.as_str(), record.ipv4.unwrap().to_string().as_str()), ("eth1", "172.18.0.2/16"));
     assert!(run_in(netns.as_fd(), "ip -o addr").contains("eth1    inet 172.18.0.2/16"));
-    networks.disconnect(&record).unwrap();
+    networks.disconnect(&record, netns.as_fd()).unwrap();
     assert!(!run_in(netns.as_fd(), "ip -o addr").contains("eth1"));
-    let dropped = networks.connect(netns.try_clone().unwrap(), &request).unwrap();
+    let dropped = networks.connect(netns.as_fd(), &request).unwrap();
     drop(dropped);
     assert!(!run_in(netns.as_fd(), "ip -o addr").contains("eth1"));
     assert_eq!(networks.endpoints().unwrap().len(), 1);

@@ -1,7 +1,7 @@
 //! A host for the tests: a network namespace of its own with a store in a temporary directory.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -124,9 +124,10 @@ pub fn ask(netns: BorrowedFd<'_>, address: &str, patience: Duration) -> io::Resu
 }
 
 /// Sends a datagram from one namespace to another's address, and back.
-pub fn ping(from: BorrowedFd<'_>, to: BorrowedFd<'_>, address: Ipv4Addr) -> io::Result<()> {
+pub fn ping(from: BorrowedFd<'_>, to: BorrowedFd<'_>, address: IpAddr) -> io::Result<()> {
     let server = within(to, || UdpSocket::bind((address, 7)))?;
-    let client = within(from, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let client = within(from, || UdpSocket::bind((any, 0)))?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(Duration::from_secs(3)))?;
     }

@@ -12,7 +12,7 @@ fn a_hundred_containers_leave_nothing() {
     let networks = host.networks(bare());
     for number in 0u32..100 {
         let record = networks.attach(&container(number)).unwrap().keep();
-        assert_eq!(record.address.addr(), std::net::Ipv4Addr::from(0xac11_0002 + number));
+        assert_eq!(record.ipv4.unwrap().addr(), std::net::Ipv4Addr::from(0xac11_0002 + number));
         networks.detach(&record).unwrap();
     }
     networks.settle().unwrap();
@@ -49,7 +49,7 @@ fn containers_at_the_same_time_get_different_addresses() {
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
-        let addresses: HashSet<_> = records.iter().map(|record| record.address).collect();
+        let addresses: HashSet<_> = records.iter().map(|record| record.ipv4).collect();
         let macs: HashSet<_> = records.iter().map(|record| record.mac).collect();
         assert_eq!((addresses.len(), macs.len()), (80, 80));
         for record in &records {
@@ -78,7 +78,7 @@ fn after_a_crash_what_nobody_owns_is_removed_and_what_lives_stays() {
     let networks = host.networks(NetConfig::default());
     assert_eq!(networks.endpoints().unwrap().len(), 2);
     let third = networks.attach(&container(3)).unwrap();
-    assert!(third.record().address != living.address && third.record().address != dead.address);
+    assert!(third.record().ipv4.unwrap() != living.ipv4.unwrap() && third.record().ipv4.unwrap() != dead.ipv4.unwrap());
     let live = [id(1), id(3)];
     let result = networks.reconcile(&live).unwrap();
     assert_eq!(result.removed, std::slice::from_ref(&dead));
@@ -111,7 +111,7 @@ fn a_full_subnet_says_so_and_recovers_at_once() {
         let start = Instant::now();
         let again = networks.attach(&container(9)).unwrap();
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-        assert_eq!(again.record().address, "10.5.0.6/29".parse().unwrap());
+        assert_eq!(again.record().ipv4.unwrap(), "10.5.0.6/29".parse().unwrap());
         drop(again);
         records.iter().for_each(|record| networks.detach(record).unwrap());
         networks.settle().unwrap();

@@ -6,3 +6,4 @@ mod default_bridge;
 mod host;
 mod leaks;
 mod measure;
+mod name_sockets;

@@ -1,9 +1,10 @@
 //! What attaching and detaching costs. Run by hand: `cargo test -p berth-net --release --test net -- measure --ignored --nocapture`.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::host::{Host, container};
-use berth_net::NetConfig;
+use crate::host::{Host, bare, container, id, ping};
+use berth_net::{EndpointRequest, NetConfig, NetworkRequest};
 
 const RUNS: u32 = 200;
 
@@ -88,4 +89,39 @@ fn burst() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).map(|(time, _)| time).collect()
     });
     println!("burst of 104, 8 at a time: {:?} in all, attach p10/median/p90 {:?}", start.elapsed(), median(times));
+}
+
+/// 1,500 containers on one network: all of them answer all along a ring, across the bridges that the network consists of.
+#[test]
+#[ignore = "a measurement: takes a minute"]
+fn fifteen_hundred_containers_on_one_network_reach_each_other() {
+    const CONTAINERS: u32 = 1500;
+    let Some(host) = Host::new() else { return };
+    let networks = host.networks(bare());
+    networks.create(&NetworkRequest { name: "wide".to_owned(), ..NetworkRequest::default() }).unwrap();
+    let start = Instant::now();
+    let attach = |number| networks.attach(&EndpointRequest::on("wide", id(number), &format!("c{number}"))).unwrap();
+    let all: Vec<_> = (0..CONTAINERS).map(attach).collect();
+    println!("{CONTAINERS} endpoints made in {:?}", start.elapsed());
+    println!("{} bridges", host.run("ip -o link show type bridge").lines().count());
+    let start = Instant::now();
+    let mut again = 0;
+    for (position, one) in all.iter().enumerate() {
+        // A neighbour one further along a ring whose step leads from bridge to bridge.
+        let other = &all[(position + 601) % all.len()];
+        let address = IpAddr::V4(other.record().ipv4.unwrap().addr());
+        while ping(one.netns(), other.netns(), address).is_err() {
+            // The kernel keeps 1,024 neighbours for all namespaces together and forgets them after five seconds.
+            again += 1;
+            assert!(again < 100, "{address} does not answer");
+            std::thread::sleep(Duration::from_secs(5));
+        }
+    }
+    println!("all answered in {:?}, {again} asked again", start.elapsed());
+    let start = Instant::now();
+    drop(all);
+    networks.settle().unwrap();
+    println!("all gone after {:?}", start.elapsed());
+    networks.remove("wide").unwrap();
+    assert_eq!((host.run("ip -o link show type bridge"), host.container_devices().len()), (String::new(), 0));
 }

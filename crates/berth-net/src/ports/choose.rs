@@ -1,0 +1,94 @@
+//! Choosing the host's ports for a container: which of them are tried, and in what order.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::published::{LONGEST_RELAY, PublishedPort, Way};
+use super::request::{Group, HostPort};
+use super::table::PortTable;
+use crate::endpoint::EndpointRecord;
+
+/// What the host and the container have that ports are led between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Families {
+    /// The container's addresses.
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+    /// Whether the host has IPv6.
+    pub host_ipv6: bool,
+    /// Whether there are rules that translate.
+    pub translates: bool,
+    /// Where ports are published when nobody says.
+    pub default: Option<IpAddr>,
+}
+
+/// A group, and the ports that are still to be tried for it.
+pub(crate) struct Choice {
+    pub group: Group,
+    candidates: Vec<u16>,
+    next: usize,
+}
+
+impl Choice {
+    pub fn of(group: Group, table: &PortTable) -> Choice {
+        let candidates = match group.host {
+            HostPort::One(port) => vec![port],
+            HostPort::FirstOf(first, last) => (first..=last).collect(),
+            HostPort::Free => table.candidates().collect(),
+        };
+        Choice { group, candidates, next: 0 }
+    }
+
+    /// The port that is tried now.
+    pub fn port(&self) -> u16 {
+        self.candidates.get(self.next).or(self.candidates.last()).copied().unwrap_or_default()
+    }
+
+    /// Goes on to the next; `false` if there is none.
+    pub fn advance(&mut self) -> bool {
+        self.next += 1;
+        self.next < self.candidates.len()
+    }
+
+    /// The ranges that are published if this port is taken: one for each family.
+    pub fn ranges(&self, record: &EndpointRecord, families: &Families) -> Vec<PublishedPort> {
+        let first = self.port();
+        let addresses = addresses(self.group.address.or(families.default), families);
+        let lead = |address: IpAddr| {
+            let (target, way) = families.lead(address)?;
+            // Any address of the other family is served as far as that is cheap, one that was asked for in any case.
+            let asked = self.group.address.is_some();
+            (way == Way::Translated || asked || self.group.count <= LONGEST_RELAY).then(|| PublishedPort {
+                endpoint: record.id.clone(),
+                container: record.container.clone(),
+                transport: self.group.transport,
+                address,
+                first,
+                last: first.saturating_add(self.group.count - 1),
+                target,
+                target_first: self.group.first,
+                way,
+                held: true,
+            })
+        };
+        addresses.into_iter().filter_map(lead).collect()
+    }
+}
+
+impl Families {
+    /// The container's address that a port of this address of the host leads to, and how.
+    fn lead(&self, address: IpAddr) -> Option<(IpAddr, Way)> {
+        let (ipv4, ipv6) = (self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6));
+        let (same, other) = if address.is_ipv4() { (ipv4, ipv6) } else { (ipv6, ipv4) };
+        let local = address == IpAddr::from(Ipv6Addr::LOCALHOST);
+        let way = if self.translates && !local { Way::Translated } else { Way::Relayed };
+        same.map(|target| (target, way)).or_else(|| other.map(|target| (target, Way::Relayed)))
+    }
+}
+
+fn addresses(asked: Option<IpAddr>, families: &Families) -> Vec<IpAddr> {
+    match asked {
+        Some(address) => vec![address],
+        None if families.host_ipv6 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        None => vec![Ipv4Addr::UNSPECIFIED.into()],
+    }
+}
