@@ -33,6 +33,26 @@ impl MemberName {
         &self.0
     }
 
+    /// The same name in a directory, given by its clean path.
+    #[must_use]
+    pub(crate) fn within(self, directory: &[u8]) -> Self {
+        if directory.is_empty() || self.is_root() {
+            return if self.is_root() { Self(directory.to_vec()) } else { self };
+        }
+        Self([directory, b"/", &self.0].concat())
+    }
+
+    /// The name with its beginning `from` replaced by `to`; itself if it does not begin so.
+    #[must_use]
+    pub(crate) fn moved(self, from: &[u8], to: &[u8]) -> Self {
+        let rest = match self.0.strip_prefix(from) {
+            Some(rest) if from.is_empty() || rest.is_empty() || rest.starts_with(b"/") => rest,
+            _ => return self,
+        };
+        let joined = from.is_empty() && !rest.is_empty();
+        Self([to, if joined { b"/" } else { &b""[..] }, rest].concat())
+    }
+
     /// Whether it is the root itself.
     #[must_use]
     pub fn is_root(&self) -> bool {

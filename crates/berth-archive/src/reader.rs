@@ -321,7 +321,7 @@ impl<R: BufRead> TarReader<R> {
 /// Sum of all bytes, the checksum's own counted as blanks. Old writers summed signed bytes.
 fn checksum(block: &[u8; BLOCK as usize], value: fn(u8) -> u32) -> u32 {
     let sum = block[..148].iter().chain(&block[156..]).fold(0_u32, |sum, b| sum.wrapping_add(value(*b)));
-    sum + 8 * u32::from(b' ')
+    sum.wrapping_add(8 * u32::from(b' '))
 }
 
 /// What the header block alone says.

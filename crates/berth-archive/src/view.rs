@@ -181,6 +181,11 @@ impl LayerView {
         Ok(open_beneath(self.layers[node.layer].as_fd(), path, flags | OFlags::NOFOLLOW)?)
     }
 
+    /// Opens a path in one of the layers.
+    pub(crate) fn open_in(&self, layer: usize, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(open_beneath(self.layers[layer].as_fd(), path, flags | OFlags::NOFOLLOW)?)
+    }
+
     /// The target of a symbolic link.
     pub(crate) fn read_link(&self, path: &[u8], node: &Node) -> io::Result<Vec<u8>> {
         let link = self.open_node(path, node, OFlags::PATH)?;

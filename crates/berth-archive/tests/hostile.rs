@@ -5,7 +5,7 @@ mod support;
 
 use std::{io::Write as _, path::Path};
 
-use berth_archive::{ApplyOptions, ArchiveError, BlobHash, Kind, LayerView, Limits, unpack};
+use berth_archive::{ApplyOptions, ArchiveError, BlobHash, Kind, LayerView, Limits, Owners, unpack};
 use berth_model::Algorithm;
 use support::*;
 
@@ -222,7 +222,7 @@ fn a_bomb_stops_at_the_limit() {
     assert!(bomb.len() < 64 * 1024);
     let dir = tempfile::tempdir().unwrap();
     let root = std::fs::File::open(dir.path()).unwrap().into();
-    let options = ApplyOptions { owners: false, ..ApplyOptions::default() };
+    let options = ApplyOptions { owners: Owners::Caller, ..ApplyOptions::default() };
     let limits = Limits { max_bytes: Some(1 << 20) };
     let error = unpack(bomb.as_slice(), root, LayerView::empty(), options, BlobHash::Known, Algorithm::Sha256, limits)
         .unwrap_err();

@@ -211,7 +211,7 @@ fn an_upper_directory_becomes_a_layer_and_back() {
         .to_owned();
     std::os::unix::net::UnixListener::bind(upper.join("socket")).unwrap();
     let root = std::fs::File::open(&upper).unwrap();
-    let options = PackOptions { whiteouts: Whiteouts::Overlay };
+    let options = PackOptions { whiteouts: Whiteouts::Overlay, living: false };
     let tar = pack(std::os::fd::AsFd::as_fd(&root), Vec::new(), options).unwrap();
     assert_eq!(tar, pack(std::os::fd::AsFd::as_fd(&root), Vec::new(), options).unwrap(), "the same bytes each time");
     let again = stack.dir.path().join("again");

@@ -45,7 +45,7 @@ pub struct Finished {
 
 /// Gets large blobs onto the disk while they still come in, so that little is left to do at their end.
 #[derive(Default)]
-struct EarlySync {
+pub(crate) struct EarlySync {
     unsynced: u64,
     runs: Arc<AtomicBool>,
 }
@@ -54,7 +54,7 @@ struct EarlySync {
 const EARLY_SYNC_BYTES: u64 = 32 << 20;
 
 impl EarlySync {
-    fn written(&mut self, bytes: usize, file: &File) {
+    pub(crate) fn written(&mut self, bytes: usize, file: &File) {
         self.unsynced += bytes as u64;
         if self.unsynced < EARLY_SYNC_BYTES || self.runs.swap(true, Ordering::AcqRel) {
             return;

@@ -1,7 +1,7 @@
 //! Blobs by digest: ingest, verify, commit, read, sweep.
 //!
 //! A blob is `blobs/<algorithm>/<hex>` beneath the content directory, and is what its name says: it gets there by a rename, after its bytes
-//! were hashed on the way in and synced. What is still on its way lies in `ingest/`. Whoever makes something takes a [`Lease`] first;
+//! were hashed on the way in and synced. What is still on its way lies in `ingest/`, in one piece ([`Ingest`]) or in many ([`PartialBlob`]). Whoever makes something takes a [`Lease`] first;
 //! a sweep leaves alone what is younger than the oldest lease.
 //!
 //! Deliberately absent: what blobs mean, and which of them are needed.
@@ -10,6 +10,7 @@
 mod error;
 mod ingest;
 mod lease;
+mod partial;
 mod sweep;
 
 use std::{
@@ -27,6 +28,7 @@ use berth_store::Store;
 pub use error::ContentError;
 pub use ingest::{Finished, Ingest, digest_of};
 pub use lease::Lease;
+pub use partial::{PIECE, PartialBlob};
 pub use sweep::{Sweep, Swept};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
@@ -47,15 +49,14 @@ struct Inner {
 }
 
 impl Content {
-    /// Opens a content directory, which is made if it is missing. What a dead engine left on its way in is thrown away, and its leases end.
+    /// Opens a content directory, which is made if it is missing. What a dead engine left on its way in is thrown away, but for blobs that can
+    /// be gone on with ([`PartialBlob`]), and its leases end.
     ///
     /// # Errors
     /// [`ContentError`] if the directories cannot be made or the database not be written.
     pub fn open(root: &Path, store: Store) -> Result<Self, ContentError> {
         let ingest = root.join("ingest");
-        if ingest.exists() {
-            std::fs::remove_dir_all(&ingest).map_err(ContentError::io("clearing", &ingest))?;
-        }
+        partial::clear(&ingest)?;
         let blobs = ALGORITHMS.map(|algorithm| root.join("blobs").join(algorithm.word()));
         for directory in blobs.iter().chain([&ingest]) {
             std::fs::create_dir_all(directory).map_err(ContentError::io("making", directory))?;

@@ -35,6 +35,29 @@ impl Content {
     }
 }
 
+impl Content {
+    /// Bytes of all blobs.
+    ///
+    /// # Errors
+    /// [`ContentError`] if the file system refuses.
+    pub fn bytes(&self) -> Result<u64, ContentError> {
+        Ok(self.digests()?.iter().filter_map(|digest| self.size(digest)).sum())
+    }
+
+    /// Every blob that is here.
+    fn digests(&self) -> Result<Vec<Digest>, ContentError> {
+        let mut found = Vec::new();
+        for algorithm in ALGORITHMS {
+            let directory = self.directory(algorithm);
+            for entry in std::fs::read_dir(&directory).map_err(ContentError::io("reading", &directory))? {
+                let name = entry.map_err(ContentError::io("reading", &directory))?.file_name();
+                found.extend(format!("{}:{}", algorithm.word(), name.to_string_lossy()).parse::<Digest>());
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl Sweep<'_> {
     /// Removes every blob that is not in `keep` and not held by a lease.
     ///
@@ -42,30 +65,34 @@ impl Sweep<'_> {
     /// [`ContentError`] if the file system refuses; what was removed until then stays so.
     pub fn run(self, keep: &HashSet<Digest>) -> Result<Swept, ContentError> {
         let mut swept = Swept::default();
-        for algorithm in ALGORITHMS {
-            let directory = self.content.directory(algorithm);
-            let entries = std::fs::read_dir(&directory).map_err(ContentError::io("reading", &directory))?;
-            for entry in entries {
-                let entry = entry.map_err(ContentError::io("reading", &directory))?;
-                let name = entry.file_name();
-                let Ok(digest) = format!("{}:{}", algorithm.word(), name.to_string_lossy()).parse::<Digest>() else {
-                    continue;
-                };
-                if keep.contains(&digest) {
-                    continue;
-                }
-                if let Some(bytes) = self.take(&digest)? {
-                    swept.bytes += bytes;
-                    swept.blobs.push(digest);
-                }
+        for digest in self.content.digests()?.into_iter().filter(|digest| !keep.contains(digest)) {
+            if let Some(bytes) = self.take(&digest)? {
+                swept.bytes += bytes;
+                swept.blobs.push(digest);
             }
         }
         Ok(swept)
     }
 
+    /// What [`Sweep::run`] would remove.
+    ///
+    /// # Errors
+    /// [`ContentError`] if the file system refuses.
+    pub fn candidates(&self, keep: &HashSet<Digest>) -> Result<Vec<Digest>, ContentError> {
+        let all = self.content.digests()?.into_iter().filter(|digest| !keep.contains(digest));
+        all.filter_map(|digest| self.is_old(&digest).map(|old| old.map(|_| digest)).transpose()).collect()
+    }
+
     fn take(&self, digest: &Digest) -> Result<Option<u64>, ContentError> {
         // Nobody can hold it between the look at its age and its end.
         let _lock = self.content.lock_against_holding();
+        let Some(bytes) = self.is_old(digest)? else { return Ok(None) };
+        self.content.delete(digest)?;
+        Ok(Some(bytes))
+    }
+
+    /// The size of a blob that is old enough to go.
+    fn is_old(&self, digest: &Digest) -> Result<Option<u64>, ContentError> {
         let path = self.content.path(digest);
         let Ok(data) = std::fs::metadata(&path) else { return Ok(None) };
         let modified = data.modified().map_err(ContentError::io("reading the age of", &path))?;
@@ -74,7 +101,6 @@ impl Sweep<'_> {
         if modified + Duration::from_secs(u64::from(whole)) >= self.horizon {
             return Ok(None);
         }
-        self.content.delete(digest)?;
         Ok(Some(data.len()))
     }
 }

@@ -87,6 +87,14 @@ struct Recorded {
     /// Bytes of manifest, configuration and layers.
     content: u64,
     chains: Vec<Digest>,
+    /// The image it was made of by a commit here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<Digest>,
+}
+
+/// The image that a recorded one was made of.
+pub(crate) fn parent_of(row: &ImageRow) -> Option<Digest> {
+    row.summary.as_deref().and_then(|text| serde_json::from_str::<Recorded>(text).ok())?.parent
 }
 
 /// How a name of a request led to an image.
@@ -243,11 +251,11 @@ impl Images {
     }
 
     /// What an image's record keeps for the list: of one manifest everything that can be known never changes. An index may get further platforms.
-    pub(crate) fn summary_of(&self, descriptor: &Descriptor) -> Option<String> {
+    pub(crate) fn summary_of(&self, descriptor: &Descriptor, parent: Option<Digest>) -> Option<String> {
         let Ok(Target::Manifest(_)) = self.target(descriptor) else {
             return None;
         };
-        serde_json::to_string(&self.told_by_documents(descriptor)?).ok()
+        serde_json::to_string(&Recorded { parent, ..self.told_by_documents(descriptor)? }).ok()
     }
 
     fn told_by_documents(&self, descriptor: &Descriptor) -> Option<Recorded> {
@@ -258,6 +266,7 @@ impl Images {
             labels: image.config.document.config.labels.clone(),
             content: descriptor.size + blobs.map(|blob| blob.size).sum::<u64>(),
             chains: image.config.chains.clone(),
+            parent: None,
         })
     }
 

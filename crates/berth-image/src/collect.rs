@@ -64,21 +64,44 @@ impl Images {
         // In this order: what begins from here on is younger than the sweep, or remembered as held; what ended before has left its record.
         let sweep = self.inner.content.begin_sweep();
         let held = self.inner.holds.begin_collection();
-        let mut needed = Needed::default();
-        for row in self.inner.store.images().list()? {
-            self.need(&descriptor_of(&row)?, &mut needed)?;
-        }
-        for digest in in_use.iter().chain(&held) {
-            if self.inner.content.size(digest).is_some() {
-                self.need(&Descriptor::new("", digest.clone(), 0), &mut needed)?;
-            }
-        }
+        let needed = self.needed(in_use.iter().chain(&held), &[])?;
         let mut collected = self.collect_layers(&needed)?;
         let swept = sweep.run(&needed.blobs)?;
         self.forget_documents(&swept.blobs);
         collected.blobs = swept.blobs.len();
         collected.bytes += swept.bytes;
         Ok(collected)
+    }
+
+    /// All that images and those `in_use` lead to, but for images that are as good as `gone`.
+    fn needed<'a>(&self, in_use: impl Iterator<Item = &'a Digest>, gone: &[Digest]) -> Result<Needed, ImageError> {
+        let mut needed = Needed::default();
+        for row in self.inner.store.images().list()?.into_iter().filter(|row| !gone.contains(&row.digest)) {
+            self.need(&descriptor_of(&row)?, &mut needed)?;
+        }
+        for digest in in_use {
+            if self.inner.content.size(digest).is_some() {
+                self.need(&Descriptor::new("", digest.clone(), 0), &mut needed)?;
+            }
+        }
+        Ok(needed)
+    }
+
+    /// Blobs that a collection would take now, but for those that are held.
+    pub(crate) fn unneeded(&self, in_use: &[Digest]) -> Result<Vec<Digest>, ImageError> {
+        let _one_at_a_time = self.lock_naming();
+        let needed = self.needed(in_use.iter(), &[])?;
+        Ok(self.inner.content.begin_sweep().candidates(&needed.blobs)?)
+    }
+
+    /// Bytes that would be free if some images were gone. Called with the names locked.
+    pub(crate) fn freed_without(&self, gone: &[Digest], in_use: &[Digest]) -> Result<u64, ImageError> {
+        let needed = self.needed(in_use.iter(), gone)?;
+        let blobs = self.inner.content.begin_sweep().candidates(&needed.blobs)?;
+        let blobs: u64 = blobs.iter().filter_map(|digest| self.inner.content.size(digest)).sum();
+        let layers = &self.inner.layers;
+        let unneeded: Vec<Digest> = layers.all().into_iter().filter(|chain| !needed.chains.contains(chain)).collect();
+        Ok(blobs + layers.bytes_of(&unneeded))
     }
 
     fn collect_layers(&self, needed: &Needed) -> Result<Collected, ImageError> {

@@ -1,7 +1,10 @@
 //! Why an image operation failed. The texts are Docker's where clients know them.
 
+use std::path::PathBuf;
+
 use berth_archive::ArchiveError;
 use berth_content::ContentError;
+use berth_distribution::DistributionError;
 use berth_model::{Digest, ErrorKind, InvalidReference};
 use berth_snapshot::SnapshotError;
 use berth_store::StoreError;
@@ -34,6 +37,20 @@ pub enum ImageError {
         /// The platform asked for.
         platform: String,
     },
+    /// An index at a registry has nothing for that platform.
+    #[error("no matching manifest for {platform} in the manifest list entries: {name}")]
+    NoMatchingManifest {
+        /// The image.
+        name: String,
+        /// The platform asked for.
+        platform: String,
+    },
+    /// An image to push is not here.
+    #[error("tag does not exist: {0}")]
+    NoSuchTag(String),
+    /// A push was refused or broke off.
+    #[error("{}", not_pushed(.0))]
+    Push(DistributionError),
     /// An archive was loaded whose image is for other platforms than the one asked for.
     #[error("image {name} was loaded, but doesn't provide the requested platform ([{platform}])")]
     LoadedForOther {
@@ -79,6 +96,16 @@ pub enum ImageError {
         /// The reason.
         source: ArchiveError,
     },
+    /// The disk is full.
+    #[error("no space left in {}, needed for {action} {path:?} of a layer", .directory.display())]
+    Full {
+        /// Where space is needed.
+        directory: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The file, from the root of the layer.
+        path: String,
+    },
     /// A change of an import is no instruction, or one that does not belong there.
     #[error("{0} is not a valid change command")]
     NotAChange(String),
@@ -102,12 +129,25 @@ pub enum ImageError {
     Store(#[from] StoreError),
 }
 
+/// The words of Docker's store (golden).
+fn not_pushed(error: &DistributionError) -> String {
+    match error {
+        DistributionError::NoCredentials | DistributionError::Denied { .. } => {
+            format!("push access denied, repository does not exist or may require authorization: {error}")
+        }
+        error => error.to_string(),
+    }
+}
+
 impl ImageError {
     /// The coarse kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound(_) | Self::NoSuchPlatform { .. } => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::NoSuchPlatform { .. } | Self::NoMatchingManifest { .. } | Self::NoSuchTag(_) => {
+                ErrorKind::NotFound
+            }
+            Self::Push(error) => error.kind(),
             Self::Reference(_) | Self::InvalidTag | Self::AmbiguousTag | Self::AmbiguousPrefix(_) => ErrorKind::Invalid,
             Self::NotAChange(_) | Self::Change(_) => ErrorKind::Invalid,
             Self::InUse { .. } => ErrorKind::Conflict,
@@ -115,6 +155,7 @@ impl ImageError {
             Self::UnrecognizedFormat | Self::UnexpectedEof | Self::Invalid(_) | Self::WrongLayer { .. } => {
                 ErrorKind::Invalid
             }
+            Self::Full { .. } => ErrorKind::Internal,
             Self::Unpack { source, .. } => source.kind(),
             Self::Resolve(error) => error.kind(),
             Self::Archive(error) => error.kind(),

@@ -1,16 +1,13 @@
 //! The OCI layout that is part of the program: the image `hello-world`, so that a new machine without any registry has something to run.
 
-use std::{
-    io::{self, Read},
-    sync::LazyLock,
-};
+use std::{io, ops::Range, sync::LazyLock};
 
 use berth_archive::{Kind, Member, TarWriter, Time};
 use berth_content::digest_of;
 use berth_model::{Algorithm, Digest, ImageRef, Platform};
 use berth_oci::image::{ContainerConfig, Descriptor, History, ImageConfig, Manifest, RootFs, media_type};
 
-use crate::{ResolveError, Resolver};
+use crate::{Fetched, ResolveError, Resolver};
 
 /// The program, built from `hello/hello.rs`.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
@@ -46,7 +43,7 @@ impl Default for EmbeddedResolver {
 impl Resolver for EmbeddedResolver {
     fn resolve(&self, reference: &ImageRef) -> Result<Descriptor, ResolveError> {
         if reference.repository() != "docker.io/library/hello-world" {
-            return Err(ResolveError::NotThereYet(reference.clone()));
+            return Err(ResolveError::NotFound(reference.clone()));
         }
         let ours = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => *digest == self.layout.manifest.digest,
@@ -55,17 +52,26 @@ impl Resolver for EmbeddedResolver {
         if ours { Ok(self.layout.manifest.clone()) } else { Err(ResolveError::NotFound(reference.clone())) }
     }
 
-    fn fetch(
-        &self,
-        reference: &ImageRef,
-        blob: &Descriptor,
-        offset: u64,
-    ) -> Result<Box<dyn Read + Send>, ResolveError> {
-        let found = self.layout.blobs.iter().find(|(digest, _)| *digest == blob.digest);
-        let (_, bytes) = found.ok_or_else(|| ResolveError::NotFound(reference.with_digest(blob.digest.clone())))?;
-        let mut reader = io::Cursor::new(bytes.clone());
-        reader.set_position(offset);
-        Ok(Box::new(reader))
+    fn manifest(&self, reference: &ImageRef, manifest: &Descriptor) -> Result<Vec<u8>, ResolveError> {
+        self.blob(reference, &manifest.digest).map(<[u8]>::to_vec)
+    }
+
+    fn fetch(&self, reference: &ImageRef, blob: &Descriptor, range: Range<u64>) -> Result<Fetched, ResolveError> {
+        let mut body = io::Cursor::new(self.blob(reference, &blob.digest)?.to_vec());
+        body.set_position(range.start);
+        Ok(Fetched { start: range.start, is_part: true, body: Box::new(body) })
+    }
+
+    fn tags(&self, reference: &ImageRef) -> Result<Vec<String>, ResolveError> {
+        self.resolve(reference).map(|_| vec!["latest".to_owned()])
+    }
+}
+
+impl EmbeddedResolver {
+    fn blob(&self, reference: &ImageRef, digest: &Digest) -> Result<&[u8], ResolveError> {
+        let found = self.layout.blobs.iter().find(|(known, _)| known == digest);
+        let missing = || ResolveError::NotFound(reference.with_digest(digest.clone()));
+        found.map(|(_, bytes)| bytes.as_slice()).ok_or_else(missing)
     }
 }
 
@@ -152,8 +158,8 @@ mod tests {
     fn anything_else_is_answered_in_one_clear_line() {
         let resolver = EmbeddedResolver::new();
         let error = resolver.resolve(&"nginx:1".parse().expect("name")).expect_err("not here");
-        assert_eq!(error.kind(), berth_model::ErrorKind::NotImplemented);
-        assert!(error.to_string().starts_with("cannot pull nginx:1: pulling from registries is not there yet"));
+        assert_eq!(error.kind(), berth_model::ErrorKind::NotFound);
+        assert!(error.to_string().ends_with("docker.io/library/nginx:1: not found"), "{error}");
         let error = resolver.resolve(&"hello-world:2".parse().expect("name")).expect_err("not here");
         assert!(error.to_string().ends_with("docker.io/library/hello-world:2: not found"), "{error}");
     }

@@ -7,7 +7,7 @@ use berth_oci::image::{Descriptor, ImageConfig};
 
 use crate::{
     ImageError, Images, ManifestSummary,
-    catalog::{created, descriptor_of, names_of, total_size},
+    catalog::{created, descriptor_of, names_of, parent_of, total_size},
     documents::Configured,
 };
 
@@ -26,6 +26,8 @@ pub struct ImageDetails {
     pub size: u64,
     /// When it last got a name; `None` without names.
     pub last_tagged: Option<Timestamp>,
+    /// The image it was made of by a commit here, if that is still known.
+    pub parent: Option<Digest>,
     /// All its manifests.
     pub manifests: Vec<ManifestSummary>,
     configured: Arc<Configured>,
@@ -68,6 +70,7 @@ impl Images {
         let manifests = self.manifest_summaries(&descriptor)?;
         let (names, digests) = names_of(&row);
         Ok(ImageDetails {
+            parent: parent_of(&row),
             id: row.digest,
             names,
             digests,
@@ -112,10 +115,26 @@ impl Images {
             });
         }
         entries.reverse();
-        if let Some(newest) = entries.first_mut() {
-            newest.id = Some(row.digest.clone());
-            newest.tags = names_of(&row).0;
-        }
+        self.name_steps(row, &mut entries);
         Ok(entries)
+    }
+
+    /// Says of the newest step which image has it as its last, and likewise of the images that one was made of.
+    fn name_steps(&self, mut row: berth_store::ImageRow, entries: &mut [HistoryEntry]) {
+        let mut at = 0;
+        while let Some(entry) = entries.get_mut(at) {
+            entry.id = Some(row.digest.clone());
+            entry.tags = names_of(&row).0;
+            let parent = parent_of(&row).and_then(|id| self.inner.store.images().get(&id).ok().flatten());
+            let Some(parent) = parent else { return };
+            let steps = descriptor_of(&parent).and_then(|descriptor| self.image_of(&descriptor, "", None));
+            let steps = steps.map_or(0, |image| image.document().history.len());
+            // Each parent is older: this comes to an end.
+            let next = entries.len().saturating_sub(steps);
+            if next <= at {
+                return;
+            }
+            (row, at) = (parent, next);
+        }
     }
 }

@@ -5,17 +5,18 @@
 
 use std::{
     collections::HashMap,
-    io::Read,
+    io::{self, Read},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use berth_archive::{ApplyOptions, BlobHash, LayerView, Limits, Unpacked, unpack};
+use berth_archive::{ApplyOptions, ArchiveError, BlobHash, LayerView, Limits, Unpacked, unpack};
 use berth_model::{Algorithm, Digest};
 use berth_oci::image::{ContainerConfig, Descriptor, Manifest};
 use berth_snapshot::{PendingLayer, Snapshots};
 use berth_store::{LayerRow, Store};
+use berth_sys::fault;
 
 use crate::{Image, ImageError, Images, documents::Configured, hold::Hold};
 
@@ -183,6 +184,8 @@ impl Images {
     pub fn rootfs(&self, image: &Image) -> Result<RootfsLayers, ImageError> {
         let mut hold = self.hold();
         hold.add(image.id());
+        // This is when it was used last. Where that cannot be noted, it is only older than it seems.
+        let _ = self.inner.content.hold(image.id());
         let paths = self.unpacked(&image.manifest, &image.config, &mut hold, &mut |_, _| {})?;
         Ok(RootfsLayers { paths, image: image.clone(), _hold: Arc::new(hold) })
     }
@@ -190,6 +193,18 @@ impl Images {
     /// The directories of an image's layers, unpacked if they are not. `told` hears of each layer that is unpacked: before and after.
     pub(crate) fn unpacked(
         &self,
+        manifest: &Manifest,
+        config: &Configured,
+        hold: &mut Hold,
+        told: &mut dyn FnMut(&Descriptor, Step),
+    ) -> Result<Vec<PathBuf>, ImageError> {
+        self.unpacked_from(self, manifest, config, hold, told)
+    }
+
+    /// As [`Images::unpacked`], from blobs that may still be on their way.
+    pub(crate) fn unpacked_from(
+        &self,
+        blobs: &dyn LayerBlobs,
         manifest: &Manifest,
         config: &Configured,
         hold: &mut Hold,
@@ -208,7 +223,7 @@ impl Images {
                 let turn = self.inner.layers.turn(chain);
                 let done = {
                     let _mine = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.unpack_if_missing(blob, config, at, &paths, told)
+                    self.unpack_if_missing(blob, config, at, &paths, blobs, told)
                 };
                 self.inner.layers.turn_ended(chain);
                 done?;
@@ -224,6 +239,7 @@ impl Images {
         config: &Configured,
         at: usize,
         below: &[PathBuf],
+        blobs: &dyn LayerBlobs,
         told: &mut dyn FnMut(&Descriptor, Step),
     ) -> Result<(), ImageError> {
         let chain = &config.chains[at];
@@ -232,8 +248,15 @@ impl Images {
         }
         told(blob, Step::Begun);
         let expected = &config.document.rootfs.diff_ids[at];
-        let file = self.inner.content.open_blob(&blob.digest)?;
-        let unpacked = self.unpack_blob(file, below, BlobHash::Known, expected.algorithm());
+        let unpacked = loop {
+            let (bytes, hash) = blobs.open(blob)?;
+            let unpacked = self.unpack_blob(bytes, below, hash, expected.algorithm());
+            let found =
+                unpacked.as_ref().ok().and_then(|(_, unpacked)| unpacked.blob.as_ref()).map(|(digest, _)| digest);
+            if blobs.arrived(blob, found)? == Arrival::Right {
+                break unpacked;
+            }
+        };
         let (pending, unpacked) = unpacked.map_err(|error| match error {
             ImageError::Archive(source) => ImageError::Unpack { blob: blob.digest.clone(), source },
             error => error,
@@ -256,11 +279,20 @@ impl Images {
         algorithm: Algorithm,
     ) -> Result<(PendingLayer, Unpacked), ImageError> {
         let pending = self.inner.snapshots.begin_layer(below.last().map(PathBuf::as_path))?;
-        let lower = LayerView::open(below).map_err(berth_archive::ArchiveError::Read)?;
+        let lower = LayerView::open(below).map_err(ArchiveError::Read)?;
         let limits = Limits { max_bytes: self.inner.max_layer_bytes };
-        let unpacked =
-            unpack(blob, pending.directory()?, lower, ApplyOptions::default(), blob_hash, algorithm, limits)?;
-        Ok((pending, unpacked))
+        let unpacked = unpack(blob, pending.directory()?, lower, ApplyOptions::default(), blob_hash, algorithm, limits);
+        Ok((pending, unpacked.map_err(|error| self.unpacking_failed(error))?))
+    }
+
+    /// A layer's files know only their own root; who has to make room needs to know which disk is full.
+    fn unpacking_failed(&self, error: ArchiveError) -> ImageError {
+        match error {
+            ArchiveError::Write { action, path, source } if is_full(&source) => {
+                ImageError::Full { directory: self.inner.snapshots.root().to_owned(), action, path }
+            }
+            error => error.into(),
+        }
     }
 
     /// Makes an unpacked layer one of the known ones.
@@ -271,7 +303,9 @@ impl Images {
         parent: Option<&Digest>,
         unpacked: &Unpacked,
     ) -> Result<(), ImageError> {
+        fault::point("layer:unpacked");
         pending.publish(chain)?;
+        fault::point("layer:published");
         let layers = &self.inner.layers;
         self.inner.store.images().put_layer(LayerRow {
             chain: chain.clone(),
@@ -287,6 +321,39 @@ impl Images {
         drop(state);
         layers.start_marker(&self.inner.store, &self.inner.snapshots);
         Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Where the blobs of layers are while these are unpacked: in the content store, or on their way there.
+pub(crate) trait LayerBlobs: Sync {
+    /// The blob's bytes from the beginning, and whether its digest is to be found out while they are read.
+    fn open(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, BlobHash), ImageError>;
+
+    /// The blob was read to its end and has this digest; or nobody knows, because it cannot be unpacked. Nobody sees the layer before this
+    /// says that its blob is right.
+    fn arrived(&self, blob: &Descriptor, found: Option<&Digest>) -> Result<Arrival, ImageError>;
+}
+
+/// What became of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is what was promised.
+    Right,
+    /// It was not, and comes once more.
+    Again,
+}
+
+impl LayerBlobs for Images {
+    fn open(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, BlobHash), ImageError> {
+        Ok((Box::new(self.inner.content.open_blob(&blob.digest)?), BlobHash::Known))
+    }
+
+    fn arrived(&self, _: &Descriptor, _: Option<&Digest>) -> Result<Arrival, ImageError> {
+        Ok(Arrival::Right)
     }
 }
 

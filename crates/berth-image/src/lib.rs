@@ -7,28 +7,35 @@
 //! Whatever is being made is held by a lease, and seen by others only when all of it is here: blobs first, then layers, then the record.
 //! A crash at any point leaves content that nobody needs, which the next collection takes.
 //!
-//! Deliberately absent: containers (the engine tells which images they use), the Engine API's documents, and HTTP: registries stand behind
-//! the [`Resolver`] trait.
+//! Deliberately absent: containers (the engine tells which images they use), the Engine API's documents, and HTTP: what is spoken with
+//! registries is the distribution crate's.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod catalog;
 pub mod changes;
+mod check;
 mod collect;
+mod commit;
 mod documents;
 mod error;
 mod hello;
 mod hold;
 mod image;
 mod import;
+mod incoming;
 mod inspect;
 mod layers;
 mod load;
 mod names;
 mod progress;
 mod pull;
+mod push;
+mod registry;
 mod remove;
 mod resolver;
 mod save;
+mod transfer;
 
 use std::{
     path::PathBuf,
@@ -39,27 +46,33 @@ use berth_content::Content;
 use berth_snapshot::Snapshots;
 use berth_store::Store;
 
+pub use budget::Budget;
 pub use catalog::{ImageSummary, ListOptions, ManifestKind, ManifestSummary};
+pub use check::{CheckOptions, Checked, Fault};
 pub use collect::Collected;
+pub use commit::CommitOptions;
 pub use error::ImageError;
 pub use hello::EmbeddedResolver;
 pub use image::Image;
 pub use import::ImportOptions;
+pub use incoming::Width;
 pub use inspect::{HistoryEntry, ImageDetails};
 pub use layers::RootfsLayers;
 pub use load::LoadedImage;
 pub use names::{image_name, reference_matches};
 pub use progress::{Detail, Progress};
-pub use pull::Pulled;
+pub use pull::{PullOptions, Pulled};
+pub use push::{PushOptions, Pushed};
+pub use registry::RegistryResolver;
 pub use remove::{ImageUser, Pruned, RemoveOptions, Removed};
-pub use resolver::{ResolveError, Resolver};
+pub use resolver::{Fetched, ResolveError, Resolver};
 
 /// How an image store is set up.
 #[derive(Clone)]
 pub struct ImageStoreConfig {
     /// The engine's root directory; `content` and `snapshots` are beneath it.
     pub root: PathBuf,
-    /// Where `pull` gets images from.
+    /// Where `pull` gets images from when no registry answers.
     pub resolver: Arc<dyn Resolver>,
     /// How many bytes a layer may have once it is uncompressed; `None` for any number. A guard against archives made to fill the disk.
     pub max_layer_bytes: Option<u64>,
@@ -87,7 +100,10 @@ struct Inner {
     documents: documents::Documents,
     holds: hold::Holds,
     layers: layers::Layers,
+    transfers: transfer::Transfers,
     max_layer_bytes: Option<u64>,
+    /// Told of each new image.
+    recorded: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// One collection, and one change of what is named, at a time.
     naming: Mutex<()>,
 }
@@ -110,7 +126,9 @@ impl Images {
                 documents: documents::Documents::default(),
                 holds: hold::Holds::default(),
                 layers,
+                transfers: transfer::Transfers::default(),
                 max_layer_bytes: config.max_layer_bytes,
+                recorded: std::sync::OnceLock::new(),
                 naming: Mutex::default(),
             }),
         })

@@ -16,6 +16,15 @@ pub enum Progress {
         /// How far it is.
         detail: Detail,
     },
+    /// What a tag of a registry points to from now on. For programs; people are told by a status.
+    Pushed {
+        /// The tag.
+        tag: String,
+        /// The manifest or index.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
 }
 
 /// How far an operation on one object is.

@@ -146,14 +146,38 @@ impl Images {
                 return Err(conflict(false, "image is referenced in multiple repositories".to_owned()));
             }
         }
-        let mut removed: Vec<Removed> = row.names.iter().map(|name| untagged(&name.name, row)).collect();
-        if removed.is_empty() {
-            // An image without a name is untagged by its id.
-            removed.push(Removed::Untagged { name: row.digest.to_string(), image: row.digest.clone() });
-        }
-        removed.push(Removed::Deleted(row.digest.clone()));
+        let removed = all_of(row);
         self.inner.store.images().remove(Vec::new(), Some(row.digest.clone()))?;
+        // Whatever comes under that digest again was not pinned by anybody.
+        let _ = std::fs::remove_file(self.pin_path(&row.digest));
         Ok(removed)
+    }
+
+    /// What [`Images::prune`] would remove and free now.
+    ///
+    /// # Errors
+    /// As [`Images::prune`].
+    pub fn would_prune(
+        &self,
+        select: &dyn Fn(&ImageSummary) -> bool,
+        users: &dyn Fn() -> Vec<ImageUser>,
+    ) -> Result<Pruned, ImageError> {
+        let _naming = self.lock_naming();
+        let users = users();
+        let (mut pruned, mut gone) = (Pruned::default(), Vec::new());
+        for image in self.list(ListOptions::default())? {
+            if users.iter().any(|user| user.image == image.id) || !select(&image) {
+                continue;
+            }
+            if let Some(row) = self.inner.store.images().get(&image.id)? {
+                pruned.removed.extend(all_of(&row));
+                gone.push(image.id);
+            }
+        }
+        if !gone.is_empty() {
+            pruned.reclaimed = self.freed_without(&gone, &images_in_use(&users))?;
+        }
+        Ok(pruned)
     }
 
     /// Removes all images that no container uses and that `select` chooses.
@@ -192,6 +216,16 @@ impl Images {
         descriptor: &berth_oci::image::Descriptor,
         names: &[ImageRef],
     ) -> Result<Vec<(ImageRef, Digest)>, ImageError> {
+        self.record_child(descriptor, names, None)
+    }
+
+    /// As [`Images::record`], for an image that was made of another one.
+    pub(crate) fn record_child(
+        &self,
+        descriptor: &berth_oci::image::Descriptor,
+        names: &[ImageRef],
+        parent: Option<Digest>,
+    ) -> Result<Vec<(ImageRef, Digest)>, ImageError> {
         let _naming = self.lock_naming();
         let records = self.inner.store.images();
         let mut moved = Vec::new();
@@ -205,9 +239,12 @@ impl Images {
             digest: descriptor.digest.clone(),
             descriptor: String::from_utf8(crate::hello::to_json(descriptor)).expect("JSON is UTF-8"),
             created: tagged,
-            summary: self.summary_of(descriptor),
+            summary: self.summary_of(descriptor, parent),
             names: names.iter().map(|name| ImageNameRow { name: name.to_string(), tagged }).collect(),
         })?;
+        if let Some(tell) = self.inner.recorded.get() {
+            tell();
+        }
         Ok(moved)
     }
 }
@@ -218,6 +255,16 @@ impl ImageSummary {
     pub fn is_dangling(&self) -> bool {
         self.names.is_empty() && self.digests.is_empty()
     }
+}
+
+/// An image with all its names. One without a name is untagged by its id.
+fn all_of(row: &ImageRow) -> Vec<Removed> {
+    let mut removed: Vec<Removed> = row.names.iter().map(|name| untagged(&name.name, row)).collect();
+    if removed.is_empty() {
+        removed.push(Removed::Untagged { name: row.digest.to_string(), image: row.digest.clone() });
+    }
+    removed.push(Removed::Deleted(row.digest.clone()));
+    removed
 }
 
 fn untagged(name: &str, row: &ImageRow) -> Removed {

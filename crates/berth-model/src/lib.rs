@@ -3,6 +3,7 @@
 //! Text becomes one of these types at the edge; inside, nobody re-checks. No I/O, no clock, no randomness.
 #![forbid(unsafe_code)]
 
+mod cancel;
 mod digest;
 mod duration;
 mod error_kind;
@@ -16,6 +17,7 @@ mod size;
 mod system_error;
 mod timestamp;
 
+pub use cancel::Cancel;
 pub use digest::{Algorithm, Digest, InvalidDigest};
 pub use duration::{InvalidDuration, human_duration, parse_go_duration, to_go_duration};
 pub use error_kind::ErrorKind;

@@ -111,6 +111,16 @@ impl Snapshots {
         self.read_layers(id, &self.container(id))
     }
 
+    /// All that lies below a container's writable layer, lowest first: the places that every container has, then the image's layers.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotPrepared`].
+    pub fn tree_of(&self, id: &ContainerId) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut layers = vec![self.path("skeleton")];
+        layers.extend(self.layers_of(id)?);
+        Ok(layers)
+    }
+
     /// Where a container's own files lie.
     #[must_use]
     pub fn upper(&self, id: &ContainerId) -> PathBuf {

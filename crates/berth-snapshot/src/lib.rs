@@ -61,6 +61,12 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    /// The directory of all layers.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
     fn path(&self, directory: &str) -> PathBuf {
         self.inner.root.join(directory)
     }

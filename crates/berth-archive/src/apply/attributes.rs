@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::Applier;
+use super::{Applier, Owners};
 use crate::{
     error::ArchiveError,
     member::Member,
@@ -52,7 +52,7 @@ impl Applier {
         if let Some((uid, gid)) = self.owner(member)? {
             rustix::fs::chownat(parent, base, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         }
-        for (name, value) in wanted_xattrs(member) {
+        for (name, value) in self.wanted_xattrs(member) {
             let mut by_descriptor = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
             by_descriptor.extend_from_slice(base);
             let done = rustix::fs::lsetxattr(by_descriptor, &name, value, rustix::fs::XattrFlags::empty());
@@ -63,8 +63,10 @@ impl Applier {
 
     /// The owner to set, if any is to be set.
     pub(super) fn owner(&self, member: &Member) -> Result<Option<(Uid, Gid)>, ArchiveError> {
-        if !self.options.owners {
-            return Ok(None);
+        match self.options.owners {
+            Owners::Recorded => {}
+            Owners::Caller => return Ok(None),
+            Owners::All { uid, gid } => return Ok(Some((Uid::from_raw(uid), Gid::from_raw(gid)))),
         }
         let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
         match (id(member.uid), id(member.gid)) {
@@ -76,8 +78,19 @@ impl Applier {
         }
     }
 
+    /// The attributes to set. Overlay's own are left out: they are for the engine to set, not for an image. A caller who cannot give files
+    /// away cannot give them privileges either.
+    fn wanted_xattrs<'m>(&self, member: &'m Member) -> impl Iterator<Item = (CString, &'m [u8])> + use<'m> {
+        let privileged = self.options.owners != Owners::Caller;
+        let usable = member
+            .xattrs
+            .iter()
+            .filter(move |(name, _)| !tree::is_overlay_attribute(name) && (privileged || name.starts_with(b"user.")));
+        usable.filter_map(|(name, value)| Some((CString::new(name.as_slice()).ok()?, value.as_slice())))
+    }
+
     pub(super) fn xattrs_of_open(&self, member: &Member, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        for (name, value) in wanted_xattrs(member) {
+        for (name, value) in self.wanted_xattrs(member) {
             tree::set_xattr(file, &name, value)?;
         }
         Ok(())
@@ -87,12 +100,6 @@ impl Applier {
 pub(super) fn times(member: &Member) -> Timestamps {
     let modification = timespec(member.mtime);
     Timestamps { last_access: member.atime.map_or(modification, timespec), last_modification: modification }
-}
-
-/// The attributes to set. Overlay's own are left out: they are for the engine to set, not for an image.
-fn wanted_xattrs(member: &Member) -> impl Iterator<Item = (CString, &[u8])> {
-    let usable = member.xattrs.iter().filter(|(name, _)| !tree::is_overlay_attribute(name));
-    usable.filter_map(|(name, value)| Some((CString::new(name.as_slice()).ok()?, value.as_slice())))
 }
 
 /// The umask of this process, which other threads rely on and nobody may touch. Unknown, every bit counts as masked.

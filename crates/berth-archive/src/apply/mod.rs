@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     ffi::CStr,
     io::BufRead,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     rc::Rc,
 };
 
@@ -45,6 +45,31 @@ pub enum OverlayXattrs {
     User,
 }
 
+/// Whom files belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// Those that the archive records.
+    Recorded,
+    /// The caller: for one without the privilege to give files away.
+    Caller,
+    /// All to the same.
+    All {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// What a member may take the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Whatever is there.
+    Anything,
+    /// A directory never takes the place of anything else, nor anything else that of a directory.
+    SameKind,
+}
+
 /// How a layer is applied.
 #[derive(Clone, Copy, Debug)]
 pub struct ApplyOptions {
@@ -52,14 +77,24 @@ pub struct ApplyOptions {
     pub whiteouts: Whiteouts,
     /// The name space of overlay's own attributes.
     pub overlay_xattrs: OverlayXattrs,
-    /// Whether files get the owners that the archive records. Off, all belong to the caller: for a caller without the privilege.
-    pub owners: bool,
+    /// Whom files belong to.
+    pub owners: Owners,
+    /// What a member may take the place of.
+    pub replace: Replace,
+    /// Whether a member for the root changes the root's attributes.
+    pub root_attributes: bool,
 }
 
 impl Default for ApplyOptions {
     /// A layer, unpacked by root.
     fn default() -> Self {
-        Self { whiteouts: Whiteouts::Overlay, overlay_xattrs: OverlayXattrs::Trusted, owners: true }
+        Self {
+            whiteouts: Whiteouts::Overlay,
+            overlay_xattrs: OverlayXattrs::Trusted,
+            owners: Owners::Recorded,
+            replace: Replace::Anything,
+            root_attributes: true,
+        }
     }
 }
 
@@ -80,6 +115,10 @@ pub struct Applier {
     /// Times of directories, set at the end: every file made in them changes them.
     directories: HashMap<Vec<u8>, Timestamps>,
     usage: Usage,
+    /// The directory that members go to.
+    beneath: Vec<u8>,
+    /// A beginning of names, and what takes its place.
+    renamed: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What stands in the way of a new name.
@@ -103,7 +142,31 @@ impl Applier {
             umask: own_umask(),
             directories: HashMap::new(),
             usage: Usage { bytes: BLOCK, inodes: 1 },
+            beneath: Vec::new(),
+            renamed: None,
         }
+    }
+
+    /// Gives members whose name is `from`, or that lie in it, a name that begins with `to`. An empty `from` is the root of the archive.
+    #[must_use]
+    pub fn renamed(mut self, from: &[u8], to: &[u8]) -> Self {
+        self.renamed = Some((from.to_vec(), to.to_vec()));
+        self
+    }
+
+    fn name(&self, raw: &[u8]) -> Result<MemberName, ArchiveError> {
+        let name = MemberName::parse(raw)?;
+        Ok(match &self.renamed {
+            Some((from, to)) => name.moved(from, to),
+            None => name,
+        })
+    }
+
+    /// Puts all members into a directory of the tree, by its clean path. Symbolic links on the way are still followed from the root.
+    #[must_use]
+    pub fn beneath(mut self, directory: &[u8]) -> Self {
+        self.beneath = directory.to_vec();
+        self
     }
 
     /// Applies all members of an archive, and tells what they take.
@@ -118,10 +181,11 @@ impl Applier {
     }
 
     fn member<R: BufRead>(&mut self, member: &Member, archive: &mut TarReader<R>) -> Result<(), ArchiveError> {
-        let name = MemberName::parse(&member.name)?;
+        let name = self.name(&member.name)?;
         if name.is_root() {
-            return self.root(member);
+            return if self.options.root_attributes { self.root(member) } else { Ok(()) };
         }
+        let name = name.within(&self.beneath);
         let (parent, base) = name.split();
         if self.options.whiteouts == Whiteouts::Overlay
             && let Some(hidden) = base.strip_prefix(b".wh.")
@@ -155,6 +219,12 @@ impl Applier {
         let made = match rustix::fs::mkdirat(parent, base, Mode::from_raw_mode(0o755)) {
             Err(Errno::EXIST) => match self.occupant(parent, base).map_err(failed)? {
                 Occupant::Directory => false,
+                _ if self.options.replace == Replace::SameKind => {
+                    return Err(ArchiveError::refused(
+                        &member.name,
+                        "a directory would take the place of what is none",
+                    ));
+                }
                 occupant => {
                     // What a whiteout hid stays hidden behind the directory that follows it.
                     hides_lower = matches!(occupant, Occupant::Whiteout);
@@ -190,7 +260,7 @@ impl Applier {
         let open = || rustix::fs::openat(parent, base, flags, Mode::from_raw_mode(member.mode & 0o777));
         let file = match open() {
             Err(Errno::EXIST) => {
-                self.clear(parent, base).map_err(failed)?;
+                self.make_room(member, parent, base, failed)?;
                 open().map_err(failed)?
             }
             done => done.map_err(failed)?,
@@ -211,12 +281,13 @@ impl Applier {
     }
 
     fn hard_link(&mut self, member: &Member, name: &MemberName, parent: &OwnedFd) -> Result<(), ArchiveError> {
-        let target = MemberName::parse(&member.link).map_err(|_| {
+        let target = self.name(&member.link).map_err(|_| {
             ArchiveError::refused(
                 &member.name,
                 format!("its hard link {:?} leads out of the root", String::from_utf8_lossy(&member.link)),
             )
         })?;
+        let target = target.within(&self.beneath);
         if target == *name {
             return Ok(());
         }
@@ -242,7 +313,7 @@ impl Applier {
                 link().map_err(failed)?;
             }
             Err(Errno::EXIST) => {
-                self.clear(parent, base).map_err(failed)?;
+                self.make_room(member, parent, base, failed)?;
                 link().map_err(failed)?;
             }
             done => done.map_err(failed)?,
@@ -278,7 +349,7 @@ impl Applier {
             if error != Errno::EXIST {
                 return Err(failed(error));
             }
-            self.clear(parent, base).map_err(failed)?;
+            self.make_room(member, parent, base, failed)?;
             make().map_err(failed)?;
         }
         // Short targets live in the inode.
@@ -300,12 +371,11 @@ impl Applier {
             if error != Errno::EXIST {
                 return Err(failed(error));
             }
-            self.clear(parent, base).map_err(failed)?;
+            self.make_room(member, parent, base, failed)?;
             make().map_err(failed)?;
         }
         self.count(0);
-        // Before the owner, as the mode of a link cannot be set at all; afterwards for set-uid, which nobody puts on a device.
-        rustix::fs::chmodat(parent, base, Mode::from_raw_mode(member.mode), AtFlags::empty()).map_err(failed)?;
+        set_mode(parent, base, kind, member.mode).map_err(failed)?;
         self.attributes_by_name(member, path, parent, base)
     }
 
@@ -316,6 +386,21 @@ impl Applier {
             _ if is_whiteout(&stat) => Occupant::Whiteout,
             _ => Occupant::Other,
         })
+    }
+
+    /// Makes room for a member that is no directory.
+    fn make_room(
+        &mut self,
+        member: &Member,
+        parent: &OwnedFd,
+        base: &[u8],
+        failed: impl Fn(Errno) -> ArchiveError,
+    ) -> Result<(), ArchiveError> {
+        let occupant = self.occupant(parent, base).map_err(&failed)?;
+        if self.options.replace == Replace::SameKind && matches!(occupant, Occupant::Directory) {
+            return Err(ArchiveError::refused(&member.name, "it would take the place of a directory"));
+        }
+        self.clear(parent, base).map_err(failed)
     }
 
     /// Makes room for a member whose name came before: the later one wins.
@@ -343,6 +428,16 @@ impl Applier {
         self.usage.inodes += self.tree.implied;
         Ok(self.usage)
     }
+}
+
+/// Sets the mode of what was just made. By its descriptor: in a tree that somebody else uses, a symbolic link may have taken the name
+/// since, and the kernel would follow it out of the tree.
+fn set_mode(parent: &OwnedFd, base: &[u8], kind: FileType, mode: u32) -> rustix::io::Result<()> {
+    let made = rustix::fs::openat(parent, base, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if file_type(&rustix::fs::fstat(&made)?) != kind {
+        return Err(Errno::STALE);
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), Mode::from_raw_mode(mode))
 }
 
 /// The block size that usage is counted in.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_archive::{
-    ApplyOptions, ArchiveError, BlobHash, Kind, LayerView, Limits, Member, TarWriter, Time, Unpacked, unpack,
+    ApplyOptions, ArchiveError, BlobHash, Kind, LayerView, Limits, Member, Owners, TarWriter, Time, Unpacked, unpack,
 };
 use berth_model::Algorithm;
 
@@ -41,7 +41,8 @@ pub fn is_root() -> bool {
 
 /// Unpacks into `root`, above the layers `lower`, lowest first.
 pub fn apply_above(archive: &[u8], root: &Path, lower: &[PathBuf]) -> Result<Unpacked, ArchiveError> {
-    let options = ApplyOptions { owners: is_root(), ..ApplyOptions::default() };
+    let owners = if is_root() { Owners::Recorded } else { Owners::Caller };
+    let options = ApplyOptions { owners, ..ApplyOptions::default() };
     let view = LayerView::open(lower).expect("lower layers");
     let root = std::fs::File::open(root).expect("root").into();
     unpack(archive, root, view, options, BlobHash::Known, Algorithm::Sha256, Limits::default())

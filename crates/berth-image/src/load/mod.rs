@@ -11,6 +11,7 @@ use std::io::Read;
 
 use berth_model::{Digest, ImageRef, Platform};
 use berth_oci::image::Descriptor;
+use berth_sys::fault;
 
 use crate::{Detail, ImageError, Images, Progress, documents::Target, hold::Hold, layers::Step};
 pub(crate) use docker::layer_media_type;
@@ -47,16 +48,19 @@ impl Images {
         // Layers are unpacked while their blobs are still being synced. When this returns, all of them are on the disk.
         let found = stream::syncing(|to_sync| {
             let contents = stream::read(self, archive, to_sync)?;
+            fault::point("load:read");
             let found = self.interpret(&contents)?;
             for image in &found {
                 self.check_and_unpack(image, platform, &mut hold, progress)?;
             }
             Ok(found)
         })?;
+        fault::point("load:unpacked");
         let mut loaded = Vec::new();
         for image in found {
             loaded.push(self.announce(image, progress)?);
         }
+        fault::point("load:recorded");
         for image in &loaded {
             if let Some(platform) = platform {
                 self.must_have(image, platform)?;

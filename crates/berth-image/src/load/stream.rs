@@ -12,6 +12,7 @@ use std::{
 use berth_archive::{ArchiveError, Kind, Member, MemberName, TarReader, decoder};
 use berth_content::{ContentError, Finished};
 use berth_model::{Algorithm, Digest};
+use berth_sys::fault;
 
 use crate::{ImageError, Images, documents::MAX_DOCUMENT};
 
@@ -66,7 +67,10 @@ pub(super) fn syncing<T>(work: impl FnOnce(&SyncSender<Finished>) -> Result<T, I
 
 fn commit_all(whole: &Receiver<Finished>) -> Result<(), ContentError> {
     // After a failure the rest is dropped, and with it removed.
-    whole.iter().try_for_each(|blob| blob.commit().map(drop))
+    whole.iter().try_for_each(|blob| {
+        fault::point("load:ingested");
+        blob.commit().map(drop)
+    })
 }
 
 /// Reads the whole archive.
