@@ -55,6 +55,9 @@ pub enum EngineError {
     /// The network's reason.
     #[error(transparent)]
     Network(#[from] berth_net::NetError),
+    /// An archive's reason.
+    #[error(transparent)]
+    Archive(#[from] berth_archive::ArchiveError),
     /// The layer trees' reason.
     #[error(transparent)]
     Snapshot(#[from] berth_snapshot::SnapshotError),
@@ -104,6 +107,7 @@ impl EngineError {
             EngineError::Refused { kind, .. } => *kind,
             EngineError::Image(error) => error.kind(),
             EngineError::Network(error) => error.kind(),
+            EngineError::Archive(error) => error.kind(),
             EngineError::Snapshot(error) => error.kind(),
             EngineError::Store(error) => error.kind(),
             EngineError::Shim { .. } | EngineError::Io { .. } => ErrorKind::Internal,

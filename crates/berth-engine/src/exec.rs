@@ -11,6 +11,7 @@ use std::{
 
 use berth_model::{ContainerId, ErrorKind, ExecId, lifecycle::State};
 use berth_proto::shim::{ConsoleSize, ExecRequest, StreamSet};
+use berth_sys::fault;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -279,10 +280,12 @@ async fn launch(engine: &Arc<Inner>, exec: &ExecView, start: ExecStart) -> Resul
     };
     let action = format!("exec_start: {}", told(&wanted.command));
     engine.publish(&view, &action, [("execID", exec.id.to_string())]);
+    fault::point("exec:ready");
     let (response, raw) = shim.exec(&request).await.map_err(|error| match error {
         LaunchError::Failed(failure) => EngineError::Start(failure),
         LaunchError::Broken(error) => error,
     })?;
+    fault::point("exec:launched");
     engine.execs.set_state(exec.id.as_str(), ExecState::Running { pid: response.pid });
     let (engine, id, pid) = (Arc::clone(engine), exec.id.clone(), response.pid);
     let ended_view = Arc::clone(&view);

@@ -13,11 +13,15 @@ mod container;
 mod error;
 pub mod events;
 pub mod exec;
+mod files;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod health;
 mod limits;
 pub mod logs;
+mod name_service;
 mod names;
-mod network;
+pub mod network;
 mod reconcile;
 mod shim;
 pub mod spec;
@@ -31,9 +35,14 @@ use std::sync::Arc;
 use berth_image::Images;
 use berth_model::ContainerId;
 
+pub use berth_archive::{Change, ChangeKind};
 pub use config::EngineConfig;
-pub use container::{Created, Pruned, RemoveOptions, TopTable, UpdateContainer, WaitCondition, WaitOutcome, Waiting};
+pub use container::{
+    CommitRequest, Created, Exported, Pruned, RemoveOptions, TopTable, UpdateContainer, WaitCondition, WaitOutcome,
+    Waiting,
+};
 pub use error::EngineError;
+pub use files::{Access, ContainerFiles, ExtractOptions, FoundPath, PathStat};
 pub use view::ContainerView;
 
 use attach::{AttachRequest, Attached};
@@ -62,7 +71,8 @@ pub(crate) struct Inner {
     events: Arc<Events>,
     registry: Arc<Registry>,
     execs: Execs,
-    launcher: Launcher,
+    launcher: Arc<Launcher>,
+    name_service: name_service::NameService,
     layout: berth_cgroup::Layout,
     /// Held while a prune is under way; one at a time (B188).
     pruning: std::sync::atomic::AtomicBool,
@@ -99,6 +109,14 @@ impl Engine {
     #[must_use]
     pub fn images(&self) -> &Images {
         &self.inner.images
+    }
+
+    /// Removes what an image that could not be taken in has left: content that no image needs. Blocks.
+    pub fn discard_unneeded_content(&self) {
+        let used: Vec<_> = self.inner.registry.views().iter().map(|view| view.spec.image_id.clone()).collect();
+        if let Err(error) = self.inner.images.collect(&used) {
+            tracing::warn!(%error, "content that no image needs stays until the next collection");
+        }
     }
 
     /// The volumes. Their calls block.
@@ -292,6 +310,39 @@ impl Engine {
         blocking(move || Ok(inner.snapshots.usage(&id)?)).await
     }
 
+    /// What a container has changed in the files of its image, by path.
+    ///
+    /// # Errors
+    /// If its layers cannot be read.
+    pub async fn changes(&self, id: &ContainerId) -> Result<Vec<Change>, EngineError> {
+        container::changed(&self.inner, &self.handle(id)?).await
+    }
+
+    /// The tree of a container without what is mounted in it, to be written as an archive.
+    ///
+    /// # Errors
+    /// If its layers cannot be found.
+    pub async fn export(&self, id: &ContainerId) -> Result<Exported, EngineError> {
+        container::export(&self.inner, &self.handle(id)?).await
+    }
+
+    /// Makes an image of what a container has written. Gives the image's id.
+    ///
+    /// # Errors
+    /// A refusal for changes that are no instructions; if its layer cannot be read.
+    pub async fn commit(&self, id: &ContainerId, request: CommitRequest) -> Result<berth_model::Digest, EngineError> {
+        container::commit(&self.inner, &self.handle(id)?, request).await
+    }
+
+    /// Opens the files of a container, whether it runs or not.
+    ///
+    /// # Errors
+    /// If its mounts cannot be made.
+    pub async fn files(&self, id: &ContainerId, access: Access) -> Result<Arc<ContainerFiles>, EngineError> {
+        let files = self.handle(id)?.run(move |container| Box::pin(container.open_files(access))).await?;
+        Ok(Arc::new(files))
+    }
+
     /// Prepares an exec; gives its id.
     ///
     /// # Errors
@@ -332,6 +383,14 @@ impl Engine {
     /// Ends what the engine does for its containers. They go on, unless the configuration says otherwise.
     pub async fn shut_down(&self) {
         container::shut_down(&self.inner).await;
+        let inner = Arc::clone(&self.inner);
+        let told = blocking(move || {
+            name_service::shut_down(&inner);
+            Ok(())
+        });
+        if let Err(error) = told.await {
+            tracing::debug!(%error, "the name service ends by itself");
+        }
     }
 
     fn handle(&self, id: &ContainerId) -> Result<Handle, EngineError> {

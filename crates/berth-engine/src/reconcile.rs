@@ -36,15 +36,20 @@ fn build(config: EngineConfig) -> Result<Inner, EngineError> {
     volumes.sweep()?;
     write_init(&config.run)?;
     let images = berth_image::Images::open(ImageStoreConfig::new(&config.root), store.clone())?;
+    let networks = berth_net::Networks::open(config.network.clone(), &store)?;
+    let launcher = Arc::new(Launcher::new(format!("{}/shims", config.cgroup_parent))?);
+    let layout = berth_cgroup::Layout::probe()
+        .map_err(|error| EngineError::internal(format!("cannot tell this host's control groups: {error}")))?;
+    crate::network::hold_by_process(&networks, &config.run, &config.cgroup_parent, &layout, &launcher);
     Ok(Inner {
         snapshots: images.snapshots().clone(),
         images,
-        networks: berth_net::Networks::open(config.network.clone(), &store)?,
+        networks,
         registry: Arc::new(Registry::default()),
         execs: Execs::default(),
-        launcher: Launcher::new()?,
-        layout: berth_cgroup::Layout::probe()
-            .map_err(|error| EngineError::internal(format!("cannot tell this host's control groups: {error}")))?,
+        launcher,
+        name_service: crate::name_service::NameService::default(),
+        layout,
         pruning: std::sync::atomic::AtomicBool::new(false),
         config,
         store,
@@ -85,6 +90,7 @@ async fn settle(engine: &Arc<Inner>, found: Vec<Handle>) {
     let live: Vec<ContainerId> =
         found.iter().map(Handle::view).filter(|view| view.state.is_running()).map(|view| view.id.clone()).collect();
     let known: HashSet<String> = found.iter().map(|handle| handle.view().id.to_string()).collect();
+    end_shims_without_record(engine, &known).await;
     let inner = Arc::clone(engine);
     let swept = crate::blocking(move || {
         sweep(&inner, &known, &live);
@@ -93,6 +99,10 @@ async fn settle(engine: &Arc<Inner>, found: Vec<Handle>) {
     if let Err(error) = swept.await {
         tracing::warn!(%error, "what earlier engines left could not be removed");
     }
+    let inner = Arc::clone(engine);
+    if let Err(error) = crate::blocking(move || crate::name_service::reconcile(&inner)).await {
+        tracing::error!(%error, "containers are without their name service");
+    }
     for handle in found {
         let view = handle.view();
         if !view.state.is_running() && wants_start_at_boot(view.spec.host.restart, &view.state, view.stopped_by_hand) {
@@ -100,6 +110,19 @@ async fn settle(engine: &Arc<Inner>, found: Vec<Handle>) {
             if let Err(error) = started {
                 tracing::warn!(container = %view.id.short(), %error, "its policy wants it started, but it could not be");
             }
+        }
+    }
+}
+
+/// Ends shims of containers whose removal did not get that far. A bundle is made before its shim, and goes after it.
+async fn end_shims_without_record(engine: &Inner, known: &HashSet<String>) {
+    let bundles = std::fs::read_dir(engine.config.run.join("bundles")).into_iter().flatten().flatten();
+    let ids = bundles.filter_map(|entry| entry.file_name().to_str()?.parse::<ContainerId>().ok());
+    for id in ids.filter(|id| !known.contains(id.as_str())) {
+        if let Ok(shim) = Shim::connect(&id, &Shim::socket_path(&engine.config.run, &id)).await
+            && let Err(error) = shim.shut_down(true).await
+        {
+            tracing::warn!(container = %id.short(), %error, "the shim of a container that was removed stays");
         }
     }
 }
@@ -138,6 +161,10 @@ fn sweep(engine: &Inner, known: &HashSet<String>, live: &[ContainerId]) {
         tracing::warn!(%error, "the image store could not be put in order");
     }
     sweep_cgroups(engine, live);
+    let ids: Vec<ContainerId> = known.iter().filter_map(|id| id.parse().ok()).collect();
+    if let Err(error) = engine.networks.release_others(&ids) {
+        tracing::warn!(%error, "addresses that wait for nobody could not be given back");
+    }
     match engine.networks.reconcile(live) {
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the network could not be put in order"),

@@ -1,13 +1,13 @@
 //! The engine's side of `berth.shim.v1`: starting shims, finding them again, and what is asked of them.
 
 use std::{
-    ffi::CString,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream as StdUnixStream,
     },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use berth_model::{ContainerId, Signal, Timestamp, lifecycle::Failure};
@@ -23,11 +23,16 @@ use berth_proto::{
 };
 use berth_sys::{
     exec::CStrings,
-    spawn::{Program, SpawnRequest},
+    fdpass,
+    spawn::{Program, SpawnRequest, Spawned},
 };
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
 
 use crate::EngineError;
+
+/// Digits of a container's id.
+const ID_LENGTH: usize = 64;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +42,14 @@ pub(crate) struct Exit {
     pub oom_killed: bool,
 }
 
-/// Starts shims from a sealed copy of this program, which no container can write to.
+/// Starts shims: by a process that has begun already and forks, itself from a sealed copy of this program that no container can write to.
 pub(crate) struct Launcher {
     program: OwnedFd,
     nothing: OwnedFd,
+    /// The cgroup of shims.
+    cgroup: String,
+    /// The socket of the zygote (`berth-shim/src/zygote.rs`).
+    zygote: Mutex<OwnedFd>,
 }
 
 /// Why a container's shim did not report a start.
@@ -52,11 +61,19 @@ pub(crate) enum LaunchError {
 }
 
 impl Launcher {
-    pub(crate) fn new() -> Result<Self, EngineError> {
+    /// Must run inside a tokio runtime. `cgroup` is that of shims.
+    pub(crate) fn new(cgroup: String) -> Result<Self, EngineError> {
         let program =
             berth_sys::memfd::sealed_self().map_err(EngineError::io("copying this program", "/proc/self/exe"))?;
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
-        Ok(Self { program, nothing: null.map_err(EngineError::io("opening", "/dev/null"))?.into() })
+        let nothing: OwnedFd = null.map_err(EngineError::io("opening", "/dev/null"))?.into();
+        let zygote = start_zygote(&program, &nothing, &cgroup).map_err(EngineError::io("starting", "berth-shim"))?;
+        Ok(Self { program, nothing, cgroup, zygote: Mutex::new(zygote) })
+    }
+
+    /// The cgroup of shims.
+    pub(crate) fn cgroup(&self) -> &str {
+        &self.cgroup
     }
 
     /// Starts a shim and, by it, its container. `descriptors` are those the request speaks of.
@@ -67,8 +84,8 @@ impl Launcher {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(Shim, LaunchResponse), LaunchError> {
         let socket = PathBuf::from(&request.socket_path);
-        let client = self.spawn(id).map_err(LaunchError::Broken)?;
-        let shim = Shim { id: id.clone(), client, socket };
+        let client = self.fork_shim(id).map_err(EngineError::io("starting the shim of", id.short()));
+        let shim = Shim { id: id.clone(), client: client.map_err(LaunchError::Broken)?, socket };
         match shim.client.call_with_fds(SERVICE, "Launch", &request, descriptors).await {
             Ok(response) => Ok((shim, response)),
             Err(error) => Err(match launch_failure(&error) {
@@ -78,39 +95,68 @@ impl Launcher {
         }
     }
 
-    fn spawn(&self, id: &ContainerId) -> Result<Client, EngineError> {
-        let broken = || EngineError::io("starting the shim of", id.short());
-        let (ours, theirs) = StdUnixStream::pair().map_err(broken())?;
-        let words = ["berth-shim", "--launch"].map(|word| CString::new(word).expect("no NUL"));
-        let (arguments, environment) = (CStrings::new(words.into()), CStrings::new(Vec::new()));
-        let spawned = SpawnRequest {
-            program: Program::Descriptor(self.program.as_fd()),
-            arguments: &arguments,
-            environment: &environment,
-            stdio: [theirs.as_fd(), self.nothing.as_fd(), self.nothing.as_fd()],
-            more: &[],
-            directory: c"/",
-            new_session: true,
+    fn fork_shim(&self, id: &ContainerId) -> io::Result<Client> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let mut zygote = self.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = |zygote: &OwnedFd| fdpass::send(zygote.as_fd(), id.as_str().as_bytes(), &[theirs.as_fd()]);
+        if order(&zygote).is_err() {
+            // Somebody has killed it. It holds nothing: another one does as well.
+            *zygote = start_zygote(&self.program, &self.nothing, &self.cgroup)?;
+            order(&zygote)?;
         }
-        .run()
-        .map_err(broken())?;
-        tokio::spawn(reap(spawned.pidfd));
-        Client::from_std(ours).map_err(broken())
+        drop(zygote);
+        Client::from_std(ours)
+    }
+
+    /// Starts one of the programs of the sealed copy, by its name and arguments. It has nothing of ours but its stdin.
+    pub(crate) fn start(&self, words: &[&str], stdin: BorrowedFd<'_>) -> io::Result<Spawned> {
+        start(&self.program, &self.nothing, words, stdin)
     }
 }
 
-/// Takes the exit status of a shim when it ends, so that it leaves no zombie.
+/// Starts a zygote and gives its socket. It ends when that is closed, be it by our death.
+fn start_zygote(program: &OwnedFd, nothing: &OwnedFd, cgroup: &str) -> io::Result<OwnedFd> {
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(io::Error::from)?;
+    // The last one is room for the words by which `ps` will show shims.
+    let room = " ".repeat("-id".len() + ID_LENGTH);
+    let spawned = start(program, nothing, &["berth-shim", "--zygote", cgroup, &room], theirs.as_fd())?;
+    tokio::spawn(reap(spawned.pidfd));
+    Ok(ours)
+}
+
+fn start(program: &OwnedFd, nothing: &OwnedFd, words: &[&str], stdin: BorrowedFd<'_>) -> io::Result<Spawned> {
+    let (arguments, environment) = (CStrings::from_texts(words)?, CStrings::new(Vec::new()));
+    SpawnRequest {
+        program: Program::Descriptor(program.as_fd()),
+        arguments: &arguments,
+        environment: &environment,
+        stdio: [stdin, nothing.as_fd(), nothing.as_fd()],
+        more: &[],
+        directory: c"/",
+        new_session: true,
+    }
+    .run()
+}
+
+/// Takes the exit status of a program when it ends, so that it leaves no zombie.
+pub(crate) async fn reap(pidfd: OwnedFd) {
+    if let Ok(pidfd) = ended(pidfd).await {
+        let options = rustix::process::WaitIdOptions::EXITED;
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options);
+    }
+}
+
+/// Waits until a process has ended, somebody else's too.
 #[expect(
     deprecated,
     reason = "the new way is unsafe, and an owned descriptor that nobody else closes is sound this way too"
 )]
-async fn reap(pidfd: OwnedFd) {
-    if let Ok(pidfd) = AsyncFd::new(pidfd) {
-        // A pidfd becomes readable when its process has ended.
-        let _ = pidfd.readable().await;
-        let options = rustix::process::WaitIdOptions::EXITED;
-        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options);
-    }
+pub(crate) async fn ended(pidfd: OwnedFd) -> io::Result<OwnedFd> {
+    let pidfd = AsyncFd::new(pidfd)?;
+    // A pidfd becomes readable when its process has ended.
+    pidfd.readable().await?.retain_ready();
+    Ok(pidfd.into_inner())
 }
 
 fn launch_failure(error: &CallError) -> Option<Failure> {

@@ -1,13 +1,14 @@
 //! What readers see of a container: an immutable snapshot, replaced whole at every change.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use berth_model::{ContainerId, ContainerName, ExecId, Timestamp, lifecycle::State};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     health::HealthView,
-    spec::{ContainerSpec, PortProto, Propagation},
+    network::NetworkAttachment,
+    spec::{ContainerSpec, Propagation},
 };
 
 /// A container, as it is at one moment.
@@ -29,8 +30,8 @@ pub struct ContainerView {
     pub stopped_by_hand: bool,
     /// How often it has ended; `next-exit` waits for the next.
     pub exits: u64,
-    /// The networks it is on while it runs, and those it asked for while it does not.
-    pub networks: Vec<EndpointView>,
+    /// Its networks, in the order of its interfaces.
+    pub networks: Vec<NetworkAttachment>,
     /// Its mounts.
     pub mounts: Vec<MountPoint>,
     /// Execs that were not yet forgotten.
@@ -39,6 +40,8 @@ pub struct ContainerView {
     pub health: Option<HealthView>,
     /// Files on the host.
     pub paths: ContainerPaths,
+    /// It is being removed, and its anonymous volumes with it.
+    pub remove_volumes: bool,
     /// It is gone; this is the last snapshot.
     pub removed: bool,
     /// The exit code it had when it was removed.
@@ -60,33 +63,6 @@ pub struct ContainerPaths {
     pub hosts: PathBuf,
     /// /etc/resolv.conf.
     pub resolv_conf: PathBuf,
-}
-
-/// One network of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointView {
-    /// Name of the network.
-    pub network: String,
-    /// Id of the network.
-    pub network_id: String,
-    /// Id of the endpoint; empty while it is not attached.
-    #[serde(default)]
-    pub endpoint_id: String,
-    /// Its address.
-    #[serde(default)]
-    pub address: Option<IpAddr>,
-    /// Bits of the address that name the network.
-    #[serde(default)]
-    pub prefix_len: u8,
-    /// The way out.
-    #[serde(default)]
-    pub gateway: Option<IpAddr>,
-    /// Its hardware address.
-    #[serde(default)]
-    pub mac_address: String,
-    /// Ports that are published, and where.
-    #[serde(default)]
-    pub ports: BTreeMap<PortProto, Vec<(IpAddr, u16)>>,
 }
 
 /// A mount of a container, as inspect shows it (B107).

@@ -1,12 +1,12 @@
 //! Volumes: directories that outlive containers. The record holds the name; the directory follows it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use berth_model::{Timestamp, VolumeName};
+use berth_model::{ContainerId, Timestamp, VolumeName};
 use berth_store::{Store, VolumeRow};
 
 use crate::{
@@ -16,6 +16,10 @@ use crate::{
 
 /// The only driver there is.
 const LOCAL: &str = "local";
+/// A file beside an anonymous volume's data while the container it is for is not on record; holds that container's id.
+const MAKING: &str = "making";
+/// A file beside a volume's data while the image's files are copied there.
+const FILLING: &str = "filling";
 /// How the API marks a volume that nobody named.
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 
@@ -58,6 +62,8 @@ pub struct NewVolume {
     pub labels: BTreeMap<String, String>,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
+    /// The container in the making that an anonymous volume is for: they appear together or not at all.
+    pub made_for: Option<ContainerId>,
 }
 
 impl Volumes {
@@ -110,7 +116,15 @@ impl Volumes {
         };
         // The directory first: a record never promises what is not there. One without a record is swept at the next start.
         std::fs::create_dir_all(&volume.data).map_err(EngineError::io("making", &volume.data))?;
-        self.records.insert(to_row(&volume))?;
+        let recorded = self.mark_making(&volume, wanted.made_for.as_ref()).and_then(|()| {
+            self.records.insert(to_row(&volume))?;
+            Ok(())
+        });
+        if let Err(error) = recorded {
+            // What cannot be removed now is found without a record by the next engine.
+            let _ = crate::container::remove_directory(&self.root.join(volume.name.as_str()));
+            return Err(error);
+        }
         self.publish("create", &volume);
         Ok(volume)
     }
@@ -140,7 +154,52 @@ impl Volumes {
         }
     }
 
-    /// Removes directories without a record: what a crash left of volumes in the making or half removed.
+    fn mark_making(&self, volume: &Volume, made_for: Option<&ContainerId>) -> Result<(), EngineError> {
+        let Some(id) = made_for.filter(|_| volume.anonymous) else { return Ok(()) };
+        let mark = self.root.join(volume.name.as_str()).join(MAKING);
+        std::fs::write(&mark, id.as_str()).map_err(EngineError::io("writing", mark))
+    }
+
+    /// Fills an empty volume by `copy`. Half of the files would count as content from then on, so after a failure, or a crash, it is empty again.
+    pub(crate) fn fill(
+        &self,
+        volume: &Volume,
+        copy: impl FnOnce(&Path) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let reading = |error| EngineError::io("reading", &volume.data)(error);
+        if std::fs::read_dir(&volume.data).map_err(reading)?.next().is_some() {
+            return Ok(());
+        }
+        let mark = self.root.join(volume.name.as_str()).join(FILLING);
+        std::fs::write(&mark, "").map_err(EngineError::io("writing", &mark))?;
+        let copied = copy(&volume.data);
+        let cleared = if copied.is_err() { clear(&volume.data) } else { Ok(()) };
+        // While it is not empty again, the mark stays for the next engine.
+        cleared.and_then(|()| std::fs::remove_file(&mark).map_err(EngineError::io("removing", &mark))).and(copied)
+    }
+
+    /// Anonymous volumes of a container that is on record now.
+    pub(crate) fn made(&self, names: &[String]) {
+        for name in names {
+            // A mark that stays is understood by the next engine: the container is on record.
+            let _ = std::fs::remove_file(self.root.join(name).join(MAKING));
+        }
+    }
+
+    /// Removes anonymous volumes whose container never got on record.
+    pub(crate) fn sweep_unfinished(&self, containers: &HashSet<String>) -> Result<(), EngineError> {
+        for volume in self.list()?.into_iter().filter(|volume| volume.anonymous) {
+            let name = volume.name.to_string();
+            match std::fs::read_to_string(self.root.join(&name).join(MAKING)) {
+                Ok(id) if !containers.contains(&id) => self.remove_anonymous_of(&[name]),
+                Ok(_) => self.made(&[name]),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what a crash left half done: directories without a record, and volumes that were being filled.
     pub(crate) fn sweep(&self) -> Result<(), EngineError> {
         let known: Vec<String> = self.records.list()?.into_iter().map(|row| row.name).collect();
         let entries = std::fs::read_dir(&self.root).map_err(EngineError::io("reading", &self.root))?;
@@ -148,6 +207,10 @@ impl Volumes {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !known.contains(&name) {
                 crate::container::remove_directory(&entry.path())?;
+            } else if entry.path().join(FILLING).exists() {
+                clear(&entry.path().join("_data"))?;
+                let mark = entry.path().join(FILLING);
+                std::fs::remove_file(&mark).map_err(EngineError::io("removing", mark))?;
             }
         }
         Ok(())
@@ -188,6 +251,17 @@ impl Volumes {
             anonymous: row.anonymous,
         })
     }
+}
+
+/// Removes everything in a directory.
+fn clear(directory: &Path) -> Result<(), EngineError> {
+    let cleared = std::fs::read_dir(directory).and_then(|entries| {
+        entries.flatten().try_for_each(|entry| match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path()),
+            false => std::fs::remove_file(entry.path()),
+        })
+    });
+    cleared.map_err(EngineError::io("clearing", directory))
 }
 
 fn check_driver(wanted: &NewVolume, name: Option<&VolumeName>) -> Result<String, EngineError> {

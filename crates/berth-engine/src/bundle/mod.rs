@@ -3,10 +3,13 @@
 mod capabilities;
 mod devices;
 mod etc;
+mod hosts;
 mod linux;
 mod mounts;
 mod process;
 mod propagation;
+
+pub(crate) use hosts::{add_hosts, remove_hosts};
 
 use std::sync::Arc;
 
@@ -16,10 +19,11 @@ use berth_oci::runtime::{OCI_VERSION, Root, Spec};
 use crate::{
     EngineError, Inner,
     network::Attachment,
-    spec::{HostSettings, NetworkMode, ProcessConfig},
+    spec::{HostSettings, ProcessConfig},
     view::ContainerView,
 };
 
+pub(crate) use etc::{dns_options, host_resolv_conf, resolv_conf};
 pub(crate) use linux::limits_document;
 pub(crate) use process::{check_user, exec_process};
 
@@ -40,20 +44,13 @@ pub(crate) fn check(config: &ProcessConfig, host: &HostSettings) -> Result<(), E
             config.working_dir
         )));
     }
-    refuse_what_is_not_there(config, host)
+    crate::network::check_shape(host)?;
+    refuse_what_is_not_there(host)
 }
 
 /// Settings that would be accepted and then do nothing.
-fn refuse_what_is_not_there(config: &ProcessConfig, host: &HostSettings) -> Result<(), EngineError> {
+fn refuse_what_is_not_there(host: &HostSettings) -> Result<(), EngineError> {
     let missing = |message: String| Err(EngineError::Refused { kind: ErrorKind::NotImplemented, message });
-    let shares_ports = matches!(host.network, NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_));
-    let published =
-        host.port_bindings.keys().chain(config.exposed_ports.iter().filter(|_| host.publish_all_ports)).next();
-    if let Some(port) = published.filter(|_| !shares_ports) {
-        return missing(format!(
-            "cannot publish port {port}: published ports are not there yet: use the container's own address, or --network host"
-        ));
-    }
     if let Some(link) = host.links.iter().flatten().next() {
         return missing(format!(
             "cannot link {link}: links are not there yet: use --add-host with the other's address"

@@ -91,6 +91,7 @@ impl Container {
         self.engine.registry.release(&view.name);
         self.engine.publish(&next, "rename", [("oldName", format!("/{}", view.name))]);
         self.install(next);
+        crate::name_service::refresh_or_warn(&self.engine, &self.view()).await;
         Ok(())
     }
 

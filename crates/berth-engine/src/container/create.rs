@@ -2,16 +2,24 @@
 
 use std::sync::Arc;
 
+use berth_archive::LayerView;
 use berth_image::{Image, RootfsLayers};
 use berth_model::{ContainerId, ContainerName, lifecycle::State};
 use berth_store::Durability;
+use berth_sys::fault;
 use tokio::sync::oneshot;
 
-use super::{Handle, Registry, merge, mounts, record, registry::NameReservation};
+use super::{
+    Handle, Registry, merge,
+    mounts::{self, Making},
+    record,
+    registry::NameReservation,
+};
 use crate::{
     EngineConfig, EngineError, Inner, blocking, bundle, clock, limits, names,
-    spec::{ContainerSpec, CreateContainer, NetworkMode},
-    view::{ContainerPaths, ContainerView, EndpointView},
+    network::{self, NetworkAttachment},
+    spec::{ContainerSpec, CreateContainer},
+    view::{ContainerPaths, ContainerView},
 };
 
 /// After so many clashes of made-up names the id's first digits become the name (B066).
@@ -33,19 +41,30 @@ pub(crate) async fn create(engine: &Arc<Inner>, request: CreateContainer) -> Res
     made.await.map_err(|_| EngineError::ShuttingDown)?
 }
 
-async fn make(engine: &Arc<Inner>, request: CreateContainer) -> Result<Created, EngineError> {
+async fn make(engine: &Arc<Inner>, mut request: CreateContainer) -> Result<Created, EngineError> {
     let id = clock::new_id();
     let name = hold_name(&engine.registry, request.name.clone(), &id)?;
+    fault::point("create:named");
     let image = find_image(engine, &request).await?;
+    let wanted = std::mem::take(&mut request.endpoints);
     let (spec, warnings) = settle(engine, request, &image)?;
+    let networks = network::attachments_of(&engine.networks, &spec, wanted);
     let durability = if spec.host.auto_remove { Durability::Transient } else { Durability::Durable };
     let mut unfinished = Unfinished::new(engine, &id, durability);
     // The layers are held until the record says that they are needed.
-    let (view, layers) = prepare(engine, &id, name.name().clone(), spec, image).await?;
-    unfinished.volumes =
-        view.mounts.iter().filter(|point| point.anonymous).filter_map(|point| point.name.clone()).collect();
-    let view = write_record(engine, view, unfinished).await?;
+    let (prepared, made) = prepare(engine, &id, name.name().clone(), spec, networks, image).await?;
+    unfinished.volumes = made;
+    let (view, layers) = prepared?;
+    fault::point("create:mounted");
+    if view.networks.iter().any(|attachment| attachment.wanted.ipv4.is_some() || attachment.wanted.ipv6.is_some()) {
+        unfinished.addresses = true;
+        let (engine, view) = (Arc::clone(engine), view.clone());
+        blocking(move || Ok(network::reserve(&engine, &view))).await?;
+    }
+    write_record(engine, &view, &mut unfinished).await?;
+    fault::point("create:recorded");
     drop(layers);
+    engine.volumes.made(&unfinished.keep());
     engine.registry.insert(Handle::spawn(engine, view.clone(), durability));
     name.keep();
     engine.publish(&view, "create", []);
@@ -95,67 +114,76 @@ fn settle(
     }
     let warnings = limits::settle(&mut host.resources)?;
     bundle::check(&config, &host)?;
-    let spec = ContainerSpec {
-        image: request.image,
-        image_id: image.id().clone(),
-        platform: image.platform(),
-        config,
-        host,
-        endpoints: request.endpoints,
-    };
+    let spec =
+        ContainerSpec { image: request.image, image_id: image.id().clone(), platform: image.platform(), config, host };
     Ok((spec, warnings))
 }
 
-/// Makes directories, volumes and the writable layer.
+/// Makes directories, volumes and the writable layer. Gives the anonymous volumes too, also those that were made before a failure.
 async fn prepare(
     engine: &Arc<Inner>,
     id: &ContainerId,
     name: ContainerName,
     spec: ContainerSpec,
+    networks: Vec<NetworkAttachment>,
     image: Image,
-) -> Result<(ContainerView, RootfsLayers), EngineError> {
+) -> Result<(Result<(ContainerView, RootfsLayers), EngineError>, Vec<String>), EngineError> {
     let (engine, id) = (Arc::clone(engine), id.clone());
     blocking(move || {
-        let paths = paths_of(&engine.config, &id, &spec);
-        std::fs::create_dir_all(&paths.directory).map_err(EngineError::io("making", &paths.directory))?;
-        let layers = engine.images.rootfs(&image)?;
-        let volatile = spec.host.auto_remove;
-        engine.snapshots.prepare(&id, &layers, volatile)?;
-        let mounts = mounts::resolve(&engine, &spec, &layers)?;
-        let networks = wanted_networks(&engine, &spec);
-        let view = ContainerView {
-            id,
-            name,
-            created: clock::now(),
-            spec: Arc::new(spec),
-            state: State::new(),
-            restart_count: 0,
-            stopped_by_hand: false,
-            exits: 0,
-            networks,
-            mounts,
-            execs: Vec::new(),
-            health: None,
-            paths,
-            removed: false,
-            final_code: 0,
-        };
-        Ok((view, layers))
+        let mut made = Vec::new();
+        let prepared = prepare_blocking(&engine, id, name, spec, networks, &image, &mut made);
+        Ok((prepared, made))
     })
     .await
 }
 
-/// Networks as inspect shows them before the first start.
-pub(crate) fn wanted_networks(engine: &Inner, spec: &ContainerSpec) -> Vec<EndpointView> {
-    let name = match &spec.host.network {
-        NetworkMode::Default | NetworkMode::Bridge => "bridge",
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-        NetworkMode::Named(name) => name,
-        NetworkMode::Container(_) => return Vec::new(),
+fn prepare_blocking(
+    engine: &Inner,
+    id: ContainerId,
+    name: ContainerName,
+    spec: ContainerSpec,
+    networks: Vec<NetworkAttachment>,
+    image: &Image,
+    made: &mut Vec<String>,
+) -> Result<(ContainerView, RootfsLayers), EngineError> {
+    let paths = paths_of(&engine.config, &id, &spec);
+    std::fs::create_dir_all(&paths.directory).map_err(EngineError::io("making", &paths.directory))?;
+    let layers = engine.images.rootfs(image)?;
+    check_working_directory(&layers, &spec.config.working_dir)?;
+    let volatile = spec.host.auto_remove;
+    engine.snapshots.prepare(&id, &layers, volatile)?;
+    fault::point("create:layered");
+    let mounts = mounts::resolve(&Making { engine, id: &id, spec: &spec, layers: &layers }, made)?;
+    let view = ContainerView {
+        id,
+        name,
+        created: clock::now(),
+        spec: Arc::new(spec),
+        state: State::new(),
+        restart_count: 0,
+        stopped_by_hand: false,
+        exits: 0,
+        networks,
+        mounts,
+        execs: Vec::new(),
+        health: None,
+        paths,
+        remove_volumes: false,
+        removed: false,
+        final_code: 0,
     };
-    let network_id = engine.networks.network(name).map(|info| info.network.id.to_string()).unwrap_or_default();
-    vec![EndpointView { network: name.to_owned(), network_id, ..EndpointView::default() }]
+    Ok((view, layers))
+}
+
+/// The working directory is made where it is missing, which a file in its place does not allow.
+fn check_working_directory(layers: &RootfsLayers, path: &str) -> Result<(), EngineError> {
+    if matches!(path, "" | "/") {
+        return Ok(());
+    }
+    let found = LayerView::open(layers.chain()).and_then(|view| view.resolve(path.as_bytes()));
+    // What else is wrong with the path, the start says.
+    let is_other = found.is_ok_and(|found| found.is_some_and(|(_, node)| !node.is_directory()));
+    if is_other { Err(EngineError::invalid(format!("Cannot mkdir: {path} is not a directory"))) } else { Ok(()) }
 }
 
 /// Where a container's files are.
@@ -175,16 +203,14 @@ pub(crate) fn paths_of(config: &EngineConfig, id: &ContainerId, spec: &Container
 
 async fn write_record(
     engine: &Arc<Inner>,
-    view: ContainerView,
-    mut unfinished: Unfinished,
-) -> Result<ContainerView, EngineError> {
+    view: &ContainerView,
+    unfinished: &mut Unfinished,
+) -> Result<(), EngineError> {
     let (tell, told) = oneshot::channel();
-    let row = record::to_row(&view);
+    let row = record::to_row(view);
     unfinished.recorded = true;
     engine.store.containers(unfinished.durability).insert(row, move |result| drop(tell.send(result)));
-    told.await.map_err(|_| EngineError::ShuttingDown)??;
-    unfinished.kept = true;
-    Ok(view)
+    told.await.map_err(|_| EngineError::ShuttingDown)?.map_err(EngineError::from)
 }
 
 /// What exists of a container in the making; takes it back when dropped, unless kept.
@@ -194,6 +220,8 @@ struct Unfinished {
     durability: Durability,
     /// Anonymous volumes that were made for it.
     volumes: Vec<String>,
+    /// Addresses wait for it.
+    addresses: bool,
     recorded: bool,
     kept: bool,
 }
@@ -201,7 +229,13 @@ struct Unfinished {
 impl Unfinished {
     fn new(engine: &Arc<Inner>, id: &ContainerId, durability: Durability) -> Self {
         let engine = Arc::clone(engine);
-        Self { engine, id: id.clone(), durability, volumes: Vec::new(), recorded: false, kept: false }
+        Self { engine, id: id.clone(), durability, volumes: Vec::new(), addresses: false, recorded: false, kept: false }
+    }
+
+    /// The container is made; gives its anonymous volumes.
+    fn keep(mut self) -> Vec<String> {
+        self.kept = true;
+        std::mem::take(&mut self.volumes)
     }
 }
 
@@ -214,7 +248,11 @@ impl Drop for Unfinished {
         if self.recorded {
             engine.store.containers(self.durability).delete(id.to_string(), |_| ());
         }
+        let addresses = self.addresses;
         tokio::task::spawn_blocking(move || {
+            if addresses && let Err(error) = engine.networks.release(&id) {
+                tracing::warn!(container = %id.short(), %error, "addresses wait for a container that was not made");
+            }
             engine.volumes.remove_anonymous_of(&volumes);
             engine.snapshots.remove(&id);
             let directory = engine.config.root.join("containers").join(id.as_str());

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_model::{Timestamp, lifecycle::Event};
+use berth_sys::fault;
 
 use super::Container;
 use crate::{
@@ -14,6 +15,8 @@ use crate::{
 
 /// A shim that lost its connection is looked for so often before the run counts as lost.
 const RECONNECTS: u32 = 3;
+/// How long to wait before an exit is recorded once more: the disk may have room again.
+const RECORD_AGAIN: Duration = Duration::from_secs(5);
 /// What a run that nobody saw end is said to have ended with.
 const LOST: i32 = 255;
 
@@ -36,6 +39,7 @@ impl Container {
         let died = Event::Died { code: exit.code, at: exit.at, oom_killed: exit.oom_killed, restarting };
         next.state = super::moved(&before, died)?;
         next.exits += 1;
+        next.restart_count += u32::from(restarting);
         next.final_code = exit.code;
         self.stop_health_checks();
         self.engine.execs.forget_unstarted(&before.id);
@@ -44,15 +48,22 @@ impl Container {
             health.status = HealthStatus::Unhealthy;
         }
         let network = self.network.take();
-        next.networks.iter_mut().for_each(crate::network::forget_endpoint);
-        if !before.spec.host.auto_remove {
-            self.record_exit(&next).await;
-        }
+        crate::network::ended(&mut next.networks);
+        fault::point("exit:heard");
+        let recorded = !before.spec.host.auto_remove && self.record_exit(&next).await;
+        fault::point("exit:recorded");
         self.publish_exit(&before, &exit, since);
+        crate::name_service::leave(&self.engine, &before).await;
         if let Some(network) = network {
+            crate::network::give_back(&self.engine, network.records()).await;
             network.release(&self.engine);
         }
-        self.clear_shim_in_background();
+        fault::point("exit:disconnected");
+        if recorded {
+            self.clear_shim_in_background();
+        } else if !before.spec.host.auto_remove {
+            self.record_exit_later();
+        } // The removal ends the shim when the record is gone: the next engine finds both or none.
         // Waiters are told last: whoever hears of the exit finds it recorded and published.
         self.install(next);
         if before.spec.host.auto_remove || self.leaving {
@@ -71,15 +82,35 @@ impl Container {
         let seconds = exit.at.since(since).as_secs();
         let run = [("exitCode", exit.code.to_string()), ("execDuration", seconds.to_string())];
         self.engine.publish_at(exit.at, before, "die", run);
-        self.publish_network_events(before, "disconnect");
+        self.engine.publish_networks_of(before, "disconnect");
         self.publish_volume_events(before, "unmount");
     }
 
-    async fn record_exit(&self, next: &ContainerView) {
-        if let Err(error) = self.commit_state_of(next).await {
-            // The exit is still in the shim's runtime directory; the next engine finds it there.
+    /// Says whether the exit is on record now.
+    async fn record_exit(&self, next: &ContainerView) -> bool {
+        let recorded = self.commit_state_of(next).await;
+        if let Err(error) = &recorded {
             tracing::error!(container = %next.id.short(), %error, "an exit could not be recorded");
         }
+        recorded.is_ok()
+    }
+
+    /// Until the exit is on record, its shim stays: the next engine finds it there.
+    fn record_exit_later(&self) {
+        self.later(tokio::time::sleep(RECORD_AGAIN), |container, ()| {
+            Box::pin(async move {
+                let view = container.view();
+                if container.shim.is_none() || view.state.is_running() {
+                    return Ok(()); // A new start, or a removal, has been quicker.
+                }
+                if container.record_exit(&view).await {
+                    container.clear_shim_in_background();
+                } else {
+                    container.record_exit_later();
+                }
+                Ok(())
+            })
+        });
     }
 
     /// Ends the shim of a run that is over, and waits until its mounts are gone.

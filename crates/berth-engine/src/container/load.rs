@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use berth_model::lifecycle::{Event, State};
+use berth_net::EndpointRecord;
 use berth_store::Durability;
 
 use super::{Container, Handle};
@@ -31,12 +32,13 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
         let handle = Handle::spawn(engine, view.clone(), durability);
         engine.registry.insert(handle.clone());
         handles.push(handle.clone());
-        let endpoint = endpoints.iter().find(|endpoint| endpoint.container == view.id).cloned();
+        let own = |endpoint: &&EndpointRecord| endpoint.container == view.id;
+        let endpoints: Vec<_> = endpoints.iter().filter(own).cloned().collect();
         if may_run {
             let engine = Arc::clone(engine);
             searches.push(tokio::spawn(async move {
                 let found = reconcile::look_for(&engine, &view.id).await;
-                (handle, found, endpoint)
+                (handle, found, endpoints)
             }));
         } else {
             take_up(&handle, &view, durability);
@@ -44,8 +46,8 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
     }
     let mut ended = Vec::new();
     for search in searches {
-        let Ok((handle, found, endpoint)) = search.await else { continue };
-        let network = endpoint.map_or(Attachment::Host, |endpoint| Attachment::Held(Box::new(endpoint)));
+        let Ok((handle, found, endpoints)) = search.await else { continue };
+        let network = Attachment::Held(endpoints);
         match found {
             Found::Running(shim, start) => {
                 handle.run(move |container| Box::pin(container.adopt(shim, start, network))).await?;
@@ -114,9 +116,12 @@ impl Container {
     /// Takes over a container that runs.
     async fn adopt(&mut self, shim: Shim, start: Start, network: Attachment) -> Result<(), EngineError> {
         self.catch_up(start)?;
-        if let Some(networks) = network.views() {
-            self.publish_view(|view| view.networks = networks);
-        }
+        self.publish_view(|view| {
+            // An interface that was being taken away may be gone already.
+            view.networks.iter_mut().for_each(|attachment| attachment.endpoint = None);
+            network.fill(&mut view.networks);
+            crate::network::show_ports(&self.engine, &mut view.networks);
+        });
         self.submit_state();
         self.network = Some(network);
         self.watch_exit(shim.clone());

@@ -1,8 +1,10 @@
 //! A container's owner: one task that takes commands in order, and the handle by which everybody else reaches it.
 
 mod change;
+mod commit;
 mod create;
 mod exit;
+mod files;
 mod health;
 mod load;
 mod merge;
@@ -27,9 +29,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{EngineError, Inner, network::Attachment, shim::Shim, view::ContainerView};
 
+pub(crate) use commit::{changed, commit, export};
 pub(crate) use create::{create, paths_of};
+pub(crate) use files::Visit;
 pub(crate) use load::load;
-pub(crate) use prune::prune;
+pub(crate) use mounts::clean as clean_path;
+pub(crate) use prune::{PruneTurn, prune};
 pub(crate) use record::{Recorded, from_row};
 pub(crate) use registry::Registry;
 pub(crate) use remove::remove_directory;
@@ -37,6 +42,7 @@ pub(crate) use restart::wants_start_at_boot;
 pub(crate) use stop::{restart, shut_down, stop};
 pub(crate) use top::top;
 
+pub use commit::{CommitRequest, Exported};
 pub use create::Created;
 pub use prune::Pruned;
 pub use remove::RemoveOptions;
@@ -61,7 +67,7 @@ pub(crate) struct Handle {
 
 /// A container, in the hands of its task.
 pub(crate) struct Container {
-    engine: Arc<Inner>,
+    pub(crate) engine: Arc<Inner>,
     view: watch::Sender<Arc<ContainerView>>,
     jobs: mpsc::WeakSender<Job>,
     /// Where its record is.
@@ -73,11 +79,13 @@ pub(crate) struct Container {
     /// Its health checks, while it runs.
     health_checks: Option<tokio::task::AbortHandle>,
     /// Its network, while it runs.
-    network: Option<Attachment>,
+    pub(crate) network: Option<Attachment>,
     /// Clients that attached before the start.
     early: Vec<EarlyAttach>,
     /// How long to wait before the next start by policy.
     backoff: restart::Backoff,
+    /// Who is in its files from outside.
+    visitors: files::Visitors,
     /// Somebody removes it as soon as it ends, or has begun to.
     leaving: bool,
 }
@@ -104,6 +112,7 @@ impl Handle {
             network: None,
             early: Vec::new(),
             backoff: restart::Backoff::default(),
+            visitors: files::Visitors::default(),
             leaving: false,
         };
         tokio::spawn(async move {

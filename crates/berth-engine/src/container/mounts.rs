@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use berth_image::RootfsLayers;
-use berth_model::{ErrorKind, VolumeName};
+use berth_model::{ContainerId, ErrorKind, VolumeName};
+
+use berth_sys::fault;
 
 use crate::{
     EngineError, Inner,
@@ -12,12 +14,18 @@ use crate::{
     volume::NewVolume,
 };
 
-/// Settles every mount of a container. Volumes that are made here stay if a later step fails, unless they are anonymous.
-pub(super) fn resolve(
-    engine: &Inner,
-    spec: &ContainerSpec,
-    layers: &RootfsLayers,
-) -> Result<Vec<MountPoint>, EngineError> {
+/// What the mounts of a container in the making need to know of it.
+pub(super) struct Making<'a> {
+    pub engine: &'a Inner,
+    pub id: &'a ContainerId,
+    pub spec: &'a ContainerSpec,
+    pub layers: &'a RootfsLayers,
+}
+
+/// Settles every mount of a container. Volumes that are made here stay if a later step fails; the anonymous ones are `made`, for the caller to
+/// take back.
+pub(super) fn resolve(making: &Making<'_>, made: &mut Vec<String>) -> Result<Vec<MountPoint>, EngineError> {
+    let Making { engine, spec, .. } = *making;
     let mut points: BTreeMap<String, MountPoint> = BTreeMap::new();
     for source in spec.host.volumes_from.iter().flatten() {
         for point in taken_over(engine, source)? {
@@ -25,7 +33,7 @@ pub(super) fn resolve(
         }
     }
     for request in &spec.host.mounts {
-        points.insert(request.target.clone(), one(engine, spec, request, layers)?);
+        points.insert(request.target.clone(), one(making, request, made)?);
     }
     for target in &spec.config.volumes {
         let target = clean(target);
@@ -37,7 +45,7 @@ pub(super) fn resolve(
                 mode: String::new(),
                 consistency: String::new(),
             };
-            points.insert(target, one(engine, spec, &request, layers)?);
+            points.insert(target, one(making, &request, made)?);
         }
     }
     Ok(points.into_values().collect())
@@ -64,12 +72,7 @@ fn taken_over(engine: &Inner, source: &str) -> Result<Vec<MountPoint>, EngineErr
     Ok(points.collect())
 }
 
-fn one(
-    engine: &Inner,
-    spec: &ContainerSpec,
-    request: &MountRequest,
-    layers: &RootfsLayers,
-) -> Result<MountPoint, EngineError> {
+fn one(making: &Making<'_>, request: &MountRequest, made: &mut Vec<String>) -> Result<MountPoint, EngineError> {
     let point = MountPoint {
         kind: MountPointKind::Tmpfs,
         name: None,
@@ -83,7 +86,7 @@ fn one(
     };
     match &request.kind {
         MountKind::Bind { source, options } => bind(point, source, options),
-        MountKind::Volume { name, options } => volume(engine, spec, point, name.as_deref(), options, layers),
+        MountKind::Volume { name, options } => volume(making, point, name.as_deref(), options, made),
         MountKind::Tmpfs(_) => Ok(point),
         MountKind::Image { source, .. } => Err(EngineError::Refused {
             kind: ErrorKind::NotImplemented,
@@ -113,13 +116,13 @@ fn bind(point: MountPoint, source: &str, options: &BindOptions) -> Result<MountP
 }
 
 fn volume(
-    engine: &Inner,
-    spec: &ContainerSpec,
+    making: &Making<'_>,
     point: MountPoint,
     name: Option<&str>,
     options: &VolumeOptions,
-    layers: &RootfsLayers,
+    made: &mut Vec<String>,
 ) -> Result<MountPoint, EngineError> {
+    let Making { engine, id, spec, layers } = *making;
     let name: Option<VolumeName> =
         name.map(str::parse).transpose().map_err(|e: berth_model::InvalidName| EngineError::invalid(e.to_string()))?;
     let driver = [&options.driver, &spec.host.volume_driver].into_iter().find(|driver| !driver.is_empty());
@@ -129,10 +132,18 @@ fn volume(
         driver: driver.cloned().unwrap_or_default(),
         labels: options.labels.clone(),
         options: options.driver_opts.clone(),
+        made_for: Some(id.clone()),
     };
     let volume = engine.volumes.create(wanted)?;
+    if anonymous {
+        made.push(volume.name.to_string());
+    }
     if !options.no_copy {
-        engine.snapshots.copy_up(layers, Path::new(&point.destination), &volume.data)?;
+        engine.volumes.fill(&volume, |data| {
+            engine.snapshots.copy_up(layers, Path::new(&point.destination), data)?;
+            fault::point("create:filled");
+            Ok(())
+        })?;
     }
     let source = match options.subpath.as_str() {
         "" => volume.data.clone(),

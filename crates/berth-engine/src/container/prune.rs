@@ -18,10 +18,10 @@ pub struct Pruned {
 }
 
 /// Held while a prune is under way; one at a time (B188).
-struct Turn<'a>(&'a AtomicBool);
+pub(crate) struct PruneTurn<'a>(&'a AtomicBool);
 
-impl<'a> Turn<'a> {
-    fn take(turn: &'a AtomicBool) -> Result<Self, EngineError> {
+impl<'a> PruneTurn<'a> {
+    pub(crate) fn take(turn: &'a AtomicBool) -> Result<Self, EngineError> {
         if turn.swap(true, Ordering::AcqRel) {
             return Err(EngineError::conflict("a prune operation is already running"));
         }
@@ -29,7 +29,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for PruneTurn<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -40,7 +40,7 @@ pub(crate) async fn prune(
     engine: &Arc<Inner>,
     select: impl Fn(&ContainerView) -> bool + Send,
 ) -> Result<Pruned, EngineError> {
-    let _turn = Turn::take(&engine.pruning)?;
+    let _turn = PruneTurn::take(&engine.pruning)?;
     let mut pruned = Pruned::default();
     for handle in engine.registry.handles() {
         let view = handle.view();

@@ -5,8 +5,9 @@ use berth_store::{ContainerRow, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    network::NetworkAttachment,
     spec::ContainerSpec,
-    view::{ContainerView, EndpointView, MountPoint},
+    view::{ContainerView, MountPoint},
 };
 
 /// The format these documents have; a newer engine reads older ones.
@@ -32,7 +33,10 @@ struct Changing {
     #[serde(default)]
     exits: u64,
     #[serde(default)]
-    networks: Vec<EndpointView>,
+    networks: Vec<NetworkAttachment>,
+    /// While it is being removed: whether its anonymous volumes go too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    remove_volumes: bool,
 }
 
 /// A container as its record tells it.
@@ -46,7 +50,8 @@ pub(crate) struct Recorded {
     pub restart_count: u32,
     pub stopped_by_hand: bool,
     pub exits: u64,
-    pub networks: Vec<EndpointView>,
+    pub networks: Vec<NetworkAttachment>,
+    pub remove_volumes: bool,
 }
 
 /// The row that says what a view shows.
@@ -68,6 +73,7 @@ pub(crate) fn state_document(view: &ContainerView) -> String {
         stopped_by_hand: view.stopped_by_hand,
         exits: view.exits,
         networks: view.networks.clone(),
+        remove_volumes: view.remove_volumes,
     })
 }
 
@@ -91,6 +97,7 @@ pub(crate) fn from_row(row: &ContainerRow) -> Result<Recorded, StoreError> {
         stopped_by_hand: changing.stopped_by_hand,
         exits: changing.exits,
         networks: changing.networks,
+        remove_volumes: changing.remove_volumes,
     })
 }
 

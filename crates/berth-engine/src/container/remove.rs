@@ -6,10 +6,11 @@ use berth_model::{
     Signal,
     lifecycle::{Event, State},
 };
+use berth_sys::fault;
 use tokio::sync::oneshot;
 
 use super::Container;
-use crate::{EngineError, blocking, view::ContainerView};
+use crate::{EngineError, blocking, network::NetworkAttachment, view::ContainerView};
 
 /// How a container is taken away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl Container {
         let before = self.view();
         let mut next = (*before).clone();
         next.state = super::moved(&before, Event::Removed)?;
-        self.remove_as(&before, next, volumes).await
+        next.remove_volumes = volumes;
+        self.remove_as(&before, next).await
     }
 
     /// Ends a removal, or the end of a container with `--rm`, that an earlier engine began.
@@ -70,24 +72,23 @@ impl Container {
         let before = self.view();
         let mut next = (*before).clone();
         next.state = State::Removing;
-        // Whether anonymous volumes were to go too is only known for `--rm`.
-        self.remove_as(&before, next, before.spec.host.auto_remove).await
+        next.remove_volumes |= before.spec.host.auto_remove;
+        self.remove_as(&before, next).await
     }
 
-    async fn remove_as(
-        &mut self,
-        before: &ContainerView,
-        mut next: ContainerView,
-        volumes: bool,
-    ) -> Result<(), EngineError> {
+    async fn remove_as(&mut self, before: &ContainerView, mut next: ContainerView) -> Result<(), EngineError> {
         if self.durability == berth_store::Durability::Durable {
             // From here on a crash is taken up by the next engine, which ends the removal.
             self.commit_state_of(&next).await?;
         }
+        fault::point("remove:marked");
         self.install(next.clone());
         self.early.clear();
-        self.remove_volumes(before, volumes).await?;
+        self.remove_volumes(&next).await?;
+        fault::point("remove:devolumed");
         self.delete_record(before).await?;
+        fault::point("remove:unrecorded");
+        self.release_addresses(before).await;
         self.engine.registry.remove(before);
         self.engine.execs.forget(&before.id);
         self.engine.publish(before, "destroy", []);
@@ -97,11 +98,11 @@ impl Container {
         Ok(())
     }
 
-    async fn remove_volumes(&self, view: &ContainerView, volumes: bool) -> Result<(), EngineError> {
+    async fn remove_volumes(&self, view: &ContainerView) -> Result<(), EngineError> {
         let names: Vec<String> = view
             .mounts
             .iter()
-            .filter(|point| volumes && point.anonymous)
+            .filter(|point| view.remove_volumes && point.anonymous)
             .filter_map(|point| point.name.clone())
             .collect();
         if names.is_empty() {
@@ -115,11 +116,25 @@ impl Container {
         .await
     }
 
+    /// Lets others have the addresses that waited for it. What fails is made good by the next engine.
+    async fn release_addresses(&self, view: &ContainerView) {
+        let asked =
+            |attachment: &NetworkAttachment| attachment.wanted.ipv4.is_some() || attachment.wanted.ipv6.is_some();
+        if !view.networks.iter().any(asked) {
+            return;
+        }
+        let (engine, id) = (Arc::clone(&self.engine), view.id.clone());
+        if let Err(error) = blocking(move || Ok(engine.networks.release(&id)?)).await {
+            tracing::warn!(container = %view.id.short(), %error, "addresses of a removed container wait until the next start");
+        }
+    }
+
     /// Gives the files back, behind everybody's back: without a record they are nobody's, and the next engine would remove them too.
     /// The mounts go first, for the kernel must not see an upper directory twice.
     fn take_apart(&mut self, view: &ContainerView) {
         let clearing = self.clearing.take();
         let shim = self.shim.take();
+        let visitors = self.visitors.clone();
         let (engine, id, paths) = (Arc::clone(&self.engine), view.id.clone(), view.paths.clone());
         tokio::spawn(async move {
             if let Some(clearing) = clearing {
@@ -128,8 +143,11 @@ impl Container {
             if let Some(shim) = shim {
                 super::exit::end(shim, false).await;
             }
+            // Whoever copies out of it comes to an end first: the directories are used again.
+            visitors.all_left().await;
             let removed = blocking(move || {
                 engine.snapshots.remove(&id);
+                fault::point("remove:unlayered");
                 remove_directory(&paths.bundle)?;
                 remove_directory(&paths.directory)
             });

@@ -85,7 +85,6 @@ impl Container {
         if !waiting || generation != self.backoff.generation {
             return Ok(());
         }
-        self.publish_view(|view| view.restart_count += 1);
         match self.start().await {
             Err(EngineError::Start(failure)) => {
                 tracing::warn!(container = %self.id().short(), reason = %failure.message, "could not be started again");

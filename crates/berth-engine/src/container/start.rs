@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use berth_model::{
@@ -12,14 +13,19 @@ use berth_model::{
 };
 use berth_proto::shim::{ConsoleSize, LaunchAttach, LaunchRequest, LaunchResponse, Log};
 use berth_snapshot::SnapshotError;
+use berth_store::Durability;
+use berth_sys::fault;
 
 use super::Container;
 use crate::{
-    EngineError, blocking, bundle, clock, logs,
-    network::Attachment,
+    EngineError, blocking, bundle, clock, logs, name_service,
+    network::{self, Attachment},
     shim::{LaunchError, Shim},
     view::{ContainerView, MountPointKind},
 };
+
+/// After how long the start of a container with `--rm` is put on record, if it still runs.
+const NOTE_DELAY: Duration = Duration::from_millis(200);
 
 impl Container {
     /// Starts the container for somebody who asks. One that waits for its next start is as good as started (B055).
@@ -53,6 +59,7 @@ impl Container {
     async fn launch(&mut self, view: &Arc<ContainerView>) -> Result<(Shim, LaunchResponse, Attachment), LaunchError> {
         // The old shim is still clearing up after the last run: the same upper directory must not be mounted twice.
         self.clear_shim().await;
+        self.visitors.writers_left().await;
         let engine = Arc::clone(&self.engine);
         let prepared = {
             let view = Arc::clone(view);
@@ -69,6 +76,7 @@ impl Container {
             descriptors.push(attach.socket.as_fd());
         }
         let (shim, response) = self.engine.launcher.launch(&view.id, request, &descriptors).await?;
+        fault::point("start:launched");
         drop(early);
         Ok((shim, response, prepared.network))
     }
@@ -80,28 +88,44 @@ impl Container {
         attachment: Attachment,
     ) -> Result<(), EngineError> {
         let at = Timestamp::from_nanos(response.started_at_ns);
-        let networks = attachment.views();
         self.transition(Event::Started { pid: response.pid, at })?;
         self.publish_view(|view| {
-            if let Some(networks) = networks {
-                view.networks = networks;
-            }
+            attachment.fill(&mut view.networks);
+            network::identify(&self.engine.networks, &mut view.networks);
+            crate::network::show_ports(&self.engine, &mut view.networks);
         });
         self.network = Some(attachment.kept());
         self.watch_exit(shim.clone());
         self.shim = Some(shim);
-        // Not waited for: who finds this record without the news finds the shim too.
-        self.submit_state();
+        self.note_start(at);
+        fault::point("start:submitted");
         let view = self.view();
         self.publish_volume_events(&view, "mount");
-        self.publish_network_events(&view, "connect");
+        self.engine.publish_networks_of(&view, "connect");
         self.engine.publish(&view, "start", []);
         self.begin_run();
         self.start_health_checks();
         Ok(())
     }
 
+    /// Has the start put on record. Nobody waits for that: who finds the record without the news finds the shim too. Of a record that does
+    /// not outlive the machine the news can wait, and need not be written at all where the run is over by then.
+    fn note_start(&self, at: Timestamp) {
+        if self.durability == Durability::Durable {
+            return self.submit_state();
+        }
+        self.later(tokio::time::sleep(NOTE_DELAY), move |container, ()| {
+            Box::pin(async move {
+                if container.view().state.running_since() == Some(at) {
+                    container.submit_state();
+                }
+                Ok(())
+            })
+        });
+    }
+
     async fn start_failed(&mut self, error: LaunchError) -> EngineError {
+        name_service::leave(&self.engine, &self.view()).await;
         let failure = match error {
             LaunchError::Failed(failure) => failure,
             LaunchError::Broken(error @ (EngineError::Refused { .. } | EngineError::Network(_))) => {
@@ -147,20 +171,6 @@ impl Container {
             self.engine.events.publish(crate::events::EventKind::Volume, action, name, attributes);
         }
     }
-
-    /// Publishes an event of each network the container is on.
-    pub(crate) fn publish_network_events(&self, view: &ContainerView, action: &str) {
-        for endpoint in &view.networks {
-            let Ok(info) = self.engine.networks.network(&endpoint.network) else { continue };
-            let network = info.network;
-            let attributes = BTreeMap::from([
-                ("container".to_owned(), view.id.to_string()),
-                ("name".to_owned(), network.name.clone()),
-                ("type".to_owned(), network.driver.word().to_owned()),
-            ]);
-            self.engine.events.publish(crate::events::EventKind::Network, action, network.id.as_str(), attributes);
-        }
-    }
 }
 
 /// What a start needs, ready.
@@ -171,7 +181,11 @@ struct Prepared {
 
 fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared, EngineError> {
     let network = Attachment::make(engine, view)?;
+    fault::point("start:connected");
+    network::shape_fresh(engine, view, &network)?;
+    name_service::join(engine, view, &network)?;
     bundle::write(engine, view, &network)?;
+    fault::point("start:bundled");
     let spec = &view.spec;
     let rootfs = root_mounts(engine, view)?;
     let shims = engine.config.run.join("shims");
@@ -190,14 +204,17 @@ fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared,
         attaches: Vec::new(),
         has_netns: false,
         console_size: (height > 0 && width > 0).then_some(ConsoleSize { width, height }),
-        shim_cgroup: format!("{}/shims", engine.config.cgroup_parent),
+        shim_cgroup: engine.launcher.cgroup().to_owned(),
         seccomp_cache_dir: text(&engine.config.run.join("seccomp")),
     };
     Ok(Prepared { request, network })
 }
 
 /// The mounts of the container's root. After a crash of the machine its layer may have to be made ready once more; what was written stays.
-fn root_mounts(engine: &crate::Inner, view: &ContainerView) -> Result<Vec<berth_oci::runtime::Mount>, EngineError> {
+pub(super) fn root_mounts(
+    engine: &crate::Inner,
+    view: &ContainerView,
+) -> Result<Vec<berth_oci::runtime::Mount>, EngineError> {
     let volatile = view.spec.host.auto_remove;
     match engine.snapshots.mounts(&view.id, volatile) {
         Err(SnapshotError::NotPrepared { .. }) => {

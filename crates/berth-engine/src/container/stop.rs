@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_model::{Signal, lifecycle::State};
+use berth_sys::fault;
 
 use super::{Container, Handle, WaitCondition, Waiting};
 use crate::{EngineError, Inner, view::ContainerView};
@@ -114,8 +115,12 @@ impl Container {
         }
         self.publish_view(|view| view.stopped_by_hand = true);
         self.submit_state();
+        fault::point("stop:begun");
         match self.send(signal).await {
-            Ok(()) => Ok(Asked::Sent),
+            Ok(()) => {
+                fault::point("stop:signalled");
+                Ok(Asked::Sent)
+            }
             Err(error) => {
                 tracing::warn!(container = %self.id().short(), %error, "the stop signal could not be sent");
                 Ok(Asked::Unheard)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Container;
 use crate::{
     EngineError, bundle, limits,
+    network::{self, Attachment},
     spec::{Resources, RestartPolicy},
 };
 
@@ -41,7 +42,12 @@ impl Container {
         }
         let warnings = settle(&mut changes)?;
         merge(&mut spec.host.resources, changes);
+        network::check_shape(&spec.host)?;
         if view.state.is_running() {
+            if view.spec.host.resources.network_shape != next.spec.host.resources.network_shape {
+                let records = self.network.as_ref().map(Attachment::records).unwrap_or_default();
+                network::shape_running(&self.engine, &next, records.to_vec()).await?;
+            }
             self.running_shim()?.update(bundle::limits_document(&next.spec.host)?).await?;
         }
         self.commit_record_of(&next).await?;
@@ -123,6 +129,7 @@ fn merge(old: &mut Resources, new: Resources) {
     number(&mut old.blkio_device_read_iops, new.blkio_device_read_iops);
     number(&mut old.blkio_device_write_iops, new.blkio_device_write_iops);
     number(&mut old.ulimits, new.ulimits);
+    old.network_shape.merge(new.network_shape);
 }
 
 #[cfg(test)]

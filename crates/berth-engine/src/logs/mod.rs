@@ -1,6 +1,8 @@
 //! What containers have written: read from the files that their shims write (B159-B162).
 
 mod files;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod options;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};

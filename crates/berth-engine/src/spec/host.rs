@@ -267,6 +267,29 @@ pub struct Resources {
     pub blkio_device_write_iops: Option<Vec<BlockDeviceRate>>,
     /// Limits of the process.
     pub ulimits: Option<Vec<Ulimit>>,
+    /// How traffic is shaped.
+    pub network_shape: NetworkShape,
+}
+
+/// How a container's traffic is shaped. In a change what is absent stays, and 0 lifts what was asked before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkShape {
+    /// Bits a second in each direction.
+    pub rate: Option<u64>,
+    /// Nanoseconds that packets leave later.
+    pub delay: Option<u64>,
+    /// How many of a million packets that leave are lost.
+    pub loss: Option<u32>,
+}
+
+impl NetworkShape {
+    /// Takes over what is given.
+    pub(crate) fn merge(&mut self, change: NetworkShape) {
+        self.rate = change.rate.or(self.rate).filter(|rate| *rate > 0);
+        self.delay = change.delay.or(self.delay).filter(|delay| *delay > 0);
+        self.loss = change.loss.or(self.loss).filter(|loss| *loss > 0);
+    }
 }
 
 /// A weight of a block device of the host.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use health::{HealthTest, Healthcheck};
 pub use host::{
     BlockDeviceRate, BlockDeviceWeight, CgroupMode, DeviceMapping, Devices, HostSettings, Isolation, LogConfig,
-    NamespaceMode, Resources, RestartPolicy, SeccompChoice, Ulimit,
+    NamespaceMode, NetworkShape, Resources, RestartPolicy, SeccompChoice, Ulimit,
 };
 pub use mounts::{BindOptions, MountKind, MountRequest, Propagation, TmpfsOptions, VolumeOptions};
 pub use network::{EndpointRequest, InvalidPort, NetworkMode, PortBinding, PortProto, Protocol};
@@ -34,8 +34,8 @@ pub struct CreateContainer {
     pub config: ProcessConfig,
     /// How the host confines it.
     pub host: HostSettings,
-    /// Networks besides (or instead of) the one of [`HostSettings::network`], by name.
-    pub endpoints: BTreeMap<String, EndpointRequest>,
+    /// What it wants of networks, by name, in the order of its interfaces: the one of [`HostSettings::network`] and others.
+    pub endpoints: Vec<(String, EndpointRequest)>,
 }
 
 /// A container's record: what it is, from its creation on.
@@ -51,9 +51,6 @@ pub struct ContainerSpec {
     pub config: ProcessConfig,
     /// How the host confines it.
     pub host: HostSettings,
-    /// Networks, by name.
-    #[serde(default)]
-    pub endpoints: BTreeMap<String, EndpointRequest>,
 }
 
 /// What runs, and how it wants to be talked to.

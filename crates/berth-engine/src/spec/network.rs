@@ -1,6 +1,11 @@
 //! Networks and ports of a container.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,9 +63,9 @@ impl NetworkMode {
 #[serde(default)]
 pub struct EndpointRequest {
     /// Wanted IPv4 address.
-    pub ipv4: Option<IpAddr>,
+    pub ipv4: Option<Ipv4Addr>,
     /// Wanted IPv6 address.
-    pub ipv6: Option<IpAddr>,
+    pub ipv6: Option<Ipv6Addr>,
     /// Wanted link-local addresses.
     pub link_local: Vec<IpAddr>,
     /// Whether the request had an `IPAMConfig` at all.

@@ -1,0 +1,3 @@
+//! Ways in for the fuzz targets of `fuzz/`.
+
+pub use crate::logs::fuzz::log;
