@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::Empty;
 use crate::endpoint::EndpointSettings;
 use crate::host_config::HostConfig;
+use crate::ordered::Ordered;
 use crate::wire::{is_default, wire};
 
 wire! {
@@ -95,8 +96,8 @@ wire! {
 
     /// The endpoints that a new container gets.
     pub struct NetworkingConfig {
-        /// Endpoint settings by network name or id.
-        pub endpoints_config: Option<BTreeMap<String, Option<EndpointSettings>>>,
+        /// Endpoint settings by network name or id, in the order of the interfaces.
+        pub endpoints_config: Option<Ordered<Option<EndpointSettings>>>,
     }
 
     /// The body of container create.

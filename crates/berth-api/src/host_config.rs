@@ -173,6 +173,22 @@ wire! {
         /// Windows only.
         #[serde(rename = "IOMaximumBandwidth")]
         pub io_maximum_bandwidth: u64,
+        /// How traffic is shaped: an extension of Berth.
+        #[serde(skip_serializing_if = "is_default")]
+        pub network_shape: Option<NetworkShape>,
+    }
+
+    /// How a container's traffic is shaped; 0 lifts what was asked before.
+    pub struct NetworkShape {
+        /// Bits a second in each direction.
+        #[serde(skip_serializing_if = "is_default")]
+        pub rate: Option<u64>,
+        /// Nanoseconds that packets leave later.
+        #[serde(skip_serializing_if = "is_default")]
+        pub delay: Option<u64>,
+        /// How many of a million packets that leave are lost.
+        #[serde(skip_serializing_if = "is_default")]
+        pub loss: Option<u32>,
     }
 
     /// Log driver and its options.

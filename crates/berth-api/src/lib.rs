@@ -8,6 +8,7 @@
 //! Shapes of older API versions are not here; the daemon's version gates add what those still expect.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod container;
 pub mod container_config;
 pub mod descriptor;
@@ -20,6 +21,7 @@ pub mod host_config;
 pub mod image;
 pub mod mount;
 pub mod network;
+pub mod ordered;
 pub mod progress;
 pub mod stats;
 pub mod system;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use berth_cgroup::Version;
+use berth_distribution::Registries;
 use berth_engine::Engine;
 use berth_engine::spec::CgroupMode;
 
@@ -25,6 +26,8 @@ pub struct Daemon {
     pub host: HostFacts,
     /// The engine's id, which lasts as long as its data root.
     pub id: String,
+    /// The way to registries.
+    pub registries: Registries,
     /// The manifests that containers run.
     pub manifests: Manifests,
     /// Entries of the container list that were sent before.

@@ -54,11 +54,12 @@ pub fn container_inspect(fields: &mut Map<String, Value>, version: ApiVersion) {
     if version.before(45) {
         add_short_id_to_aliases(network, &short_id);
     }
+    // They are those of the default bridge; a container that is not on it never had them.
     let bridge = network.get("Networks").and_then(|networks| networks.get("bridge")).cloned();
+    let Some(bridge) = bridge else { return };
     for field in ENDPOINT_FIELDS {
         let nothing = if field.ends_with("Len") { json!(0) } else { json!("") };
-        let value = bridge.as_ref().and_then(|endpoint| endpoint.get(field)).cloned().unwrap_or(nothing);
-        network.insert(field.to_owned(), value);
+        network.insert(field.to_owned(), bridge.get(field).cloned().unwrap_or(nothing));
     }
 }
 

@@ -5,7 +5,10 @@
 //! which is its shim's, and anything that changes the host, which is the engine's and the crates' below it.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod daemon;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gates;
 mod host_facts;
 mod http;

@@ -156,6 +156,10 @@ directives! {
     /// Part of the default bridge's subnet that containers get addresses from
     #[arg(long, value_name = "CIDR")]
     fixed_cidr: String = "fixed-cidr",
+    /// Range that subnets of networks are taken from, base=CIDR,size=BITS (repeatable)
+    #[arg(long = "default-address-pool", value_name = "POOL")]
+    #[serde(deserialize_with = "pools")]
+    default_address_pools: Vec<String> = "default-address-pool",
     /// Let containers on the default bridge reach each other [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     icc: bool = "icc",
@@ -168,6 +172,15 @@ directives! {
     /// Keep firewall rules [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     iptables: bool = "iptables",
+    /// Who decides whether published ports are reached: docker (who publishes) or respect (the host's input rules)
+    #[arg(long, value_name = "MODE")]
+    firewall: String = "firewall",
+    /// Published ports that are held by sockets, not by records alone [default: 1000]
+    #[arg(long, value_name = "COUNT")]
+    held_ports: usize = "held-ports",
+    /// Address of the host at which ports are published when none is named [default: every one]
+    #[arg(long, value_name = "IP")]
+    ip: String = "ip",
     /// MTU of the default bridge's interfaces
     #[arg(long, value_name = "BYTES")]
     mtu: u32 = "mtu",
@@ -180,6 +193,36 @@ directives! {
     /// Resolver option of containers (repeatable)
     #[arg(long = "dns-opt", value_name = "OPTION")]
     dns_opts: Vec<String> = "dns-opt",
+    /// Registry that need not be encrypted: HOST[:PORT] or CIDR (repeatable)
+    #[arg(long = "insecure-registry", value_name = "REGISTRY")]
+    #[serde(alias = "insecure-registry")]
+    insecure_registries: Vec<String> = "insecure-registry",
+    /// Mirror to ask before a registry: URL (of docker.io) or REGISTRY=URL (repeatable)
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    #[serde(alias = "registry-mirror")]
+    registry_mirrors: Vec<String> = "registry-mirror",
+    /// Layers that a pull fetches at once [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    max_concurrent_downloads: usize = "max-concurrent-downloads",
+    /// Layers that a push sends at once [default: 5]
+    #[arg(long, value_name = "NUMBER")]
+    max_concurrent_uploads: usize = "max-concurrent-uploads",
+    /// Size of the image store from which images are removed that were not used for long [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(deserialize_with = "text_or_number")]
+    gc_max_size: String = "gc-max-size",
+    /// Images used within this time are never removed by --gc-max-size [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    gc_keep: String = "gc-keep",
+    /// Proxy for plain connections to registries [default: HTTP_PROXY]
+    #[arg(long, value_name = "URL")]
+    http_proxy: String = "http-proxy",
+    /// Proxy for encrypted connections to registries [default: HTTPS_PROXY]
+    #[arg(long, value_name = "URL")]
+    https_proxy: String = "https-proxy",
+    /// Hosts that are reached without a proxy [default: NO_PROXY]
+    #[arg(long, value_name = "HOSTS")]
+    no_proxy: String = "no-proxy",
     /// Log driver of containers that name none [default: json-file]
     #[arg(long, value_name = "NAME")]
     log_driver: String = "log-driver",
@@ -267,6 +310,18 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String
 fn ulimits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let map = BTreeMap::<String, berth_api::host_config::Ulimit>::deserialize(deserializer)?;
     Ok(Some(map.into_iter().map(|(name, limit)| format!("{name}={}:{}", limit.soft, limit.hard)).collect()))
+}
+
+/// Ranges of addresses, written as in `daemon.json`: `[{"base": "10.10.0.0/16", "size": 24}]`.
+fn pools<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Pool {
+        base: String,
+        size: u8,
+    }
+    let pools = Vec::<Pool>::deserialize(deserializer)?;
+    Ok(Some(pools.into_iter().map(|pool| format!("base={},size={}", pool.base, pool.size)).collect()))
 }
 
 /// A size as text or as a number of bytes.

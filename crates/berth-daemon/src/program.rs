@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_distribution::Registries;
 use berth_engine::{Engine, EngineConfig};
 use rustix::process::{Resource, Rlimit};
 use sd_notify::NotifyState;
@@ -14,12 +15,12 @@ use tokio::sync::watch;
 
 use crate::daemon::{self, Daemon};
 use crate::host_facts::HostFacts;
-use crate::lock::{PidFile, RootLock};
 use crate::list_entries::ListEntries;
+use crate::lock::{PidFile, RootLock};
 use crate::manifests::Manifests;
 use crate::options::{self, OptionsError};
 use crate::settings::{self, Settings};
-use crate::{listen, logging};
+use crate::{budget, listen, logging};
 
 /// Threads that serve requests: they only wait, so that two are enough on any host.
 const SERVING_THREADS: usize = 2;
@@ -106,6 +107,7 @@ async fn serve(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn E
     let engine = Engine::open(config).await?;
     let daemon = Arc::new(Daemon {
         engine,
+        registries: Registries::new(settings.registries.clone()),
         settings,
         host: HostFacts::probe(),
         id,
@@ -113,6 +115,9 @@ async fn serve(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn E
         list_entries: ListEntries::default(),
         prune: std::sync::Mutex::new(()),
     });
+    if let Some(budget) = daemon.settings.budget {
+        budget::keep(&daemon, budget);
+    }
     let (stop, stopping) = watch::channel(false);
     let mut served = Vec::new();
     for listener in listeners {

@@ -2,8 +2,10 @@
 //!
 //! A handler parses, calls the engine, and shows the result; rules about documents are in `translate`.
 
+mod commit;
 mod container_attach;
 mod container_create;
+mod container_files;
 mod container_list;
 mod container_logs;
 mod container_stats;
@@ -11,10 +13,15 @@ mod containers;
 mod disk_usage;
 mod events;
 mod execs;
+mod firewall;
+mod image_check;
 mod image_transfer;
-mod images;
+pub(crate) mod images;
+mod network_tap;
 mod networks;
 mod not_yet;
+mod registry;
+mod search;
 mod system;
 mod volumes;
 
@@ -31,11 +38,18 @@ pub static ENDPOINTS: &[&[Endpoint]] = &[
     container_attach::ENDPOINTS,
     container_logs::ENDPOINTS,
     container_stats::ENDPOINTS,
+    container_files::ENDPOINTS,
+    commit::ENDPOINTS,
     execs::ENDPOINTS,
     images::ENDPOINTS,
+    image_check::ENDPOINTS,
+    search::ENDPOINTS,
     image_transfer::ENDPOINTS,
+    registry::ENDPOINTS,
     volumes::ENDPOINTS,
     networks::ENDPOINTS,
+    firewall::ENDPOINTS,
+    network_tap::ENDPOINTS,
     not_yet::ENDPOINTS,
 ];
 

@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_distribution::{HostSettings, Proxies};
 use berth_engine::EngineConfig;
 use berth_engine::spec::{CgroupMode, LogConfig, Ulimit};
-use berth_model::ByteSize;
-use berth_net::DefaultBridge;
-use ipnet::Ipv4Net;
+use berth_image::Budget;
+use berth_model::{ByteSize, parse_go_duration};
+use berth_net::{AddressPool, DefaultBridge, FirewallMode};
+use ipnet::{IpNet, Ipv4Net};
 use tracing::level_filters::LevelFilter;
 
 use crate::http::version::ApiVersion;
@@ -24,6 +26,13 @@ const DOCKER_SOCKET: &str = "/run/docker.sock";
 /// Registered ports of the API, without and with TLS.
 const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
+/// Layers that go from and to registries at once, as docker's daemon has it.
+const DOWNLOADS: usize = 3;
+const UPLOADS: usize = 5;
+/// A day: what was worth pulling this morning is worth keeping till tonight.
+const DEFAULT_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Where certificates and settings of single registries are, ours before docker's.
+const REGISTRY_DIRECTORIES: [&str; 2] = ["/etc/berth/certs.d", "/etc/docker/certs.d"];
 
 /// Settings of the daemon itself; those of the engine are in [`EngineConfig`].
 #[derive(Debug, Clone)]
@@ -46,6 +55,14 @@ pub struct Settings {
     pub log_json: bool,
     /// Whether to log for debugging, as info shows it.
     pub debug: bool,
+    /// How registries are reached.
+    pub registries: HostSettings,
+    /// Layers that a pull fetches at once.
+    pub downloads: usize,
+    /// Layers that a push sends at once.
+    pub uploads: usize,
+    /// How large the image store may become.
+    pub budget: Option<Budget>,
 }
 
 /// Where to listen.
@@ -111,8 +128,23 @@ pub fn understand(directives: &Directives) -> Result<(Settings, EngineConfig), S
         log_level: log_level(directives, debug)?,
         log_json: log_json(directives)?,
         debug,
+        registries: registries(directives)?,
+        downloads: directives.max_concurrent_downloads.filter(|count| *count > 0).unwrap_or(DOWNLOADS),
+        uploads: directives.max_concurrent_uploads.filter(|count| *count > 0).unwrap_or(UPLOADS),
+        budget: budget(directives)?,
     };
     Ok((settings, engine))
+}
+
+/// How large the image store may become; whatever it likes if nobody says.
+fn budget(directives: &Directives) -> Result<Option<Budget>, SettingsError> {
+    let keep = match directives.gc_keep.as_deref() {
+        None => DEFAULT_KEEP,
+        Some(text) => parse_go_duration(text).map_err(|error| wrong("gc-keep", text, error))?,
+    };
+    let Some(text) = directives.gc_max_size.as_deref() else { return Ok(None) };
+    let size: ByteSize = text.parse().map_err(|error| wrong("gc-max-size", text, error))?;
+    Ok(Some(Budget { max_bytes: size.bytes(), keep }))
 }
 
 /// Directives that exist for compatibility and have only one value here.
@@ -168,6 +200,23 @@ fn engine(directives: &Directives) -> Result<EngineConfig, SettingsError> {
     Ok(engine)
 }
 
+fn registries(directives: &Directives) -> Result<HostSettings, SettingsError> {
+    let mirror = |text: &String| text.parse().map_err(|error| wrong("registry-mirror", text, error));
+    // The environment counts where no directive does.
+    let given = |name: &str| match name {
+        "HTTP_PROXY" => directives.http_proxy.clone(),
+        "HTTPS_PROXY" => directives.https_proxy.clone(),
+        "NO_PROXY" => directives.no_proxy.clone(),
+        _ => None,
+    };
+    Ok(HostSettings {
+        insecure: directives.insecure_registries.clone().unwrap_or_default(),
+        mirrors: directives.registry_mirrors.iter().flatten().map(mirror).collect::<Result<_, _>>()?,
+        certificates: REGISTRY_DIRECTORIES.map(PathBuf::from).to_vec(),
+        proxies: Proxies::of(|name| given(name).or_else(|| std::env::var(name).ok())),
+    })
+}
+
 fn absolute(directive: &'static str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, SettingsError> {
     let path = given.unwrap_or_else(|| PathBuf::from(default));
     std::path::absolute(&path).map_err(|error| wrong(directive, path.display().to_string(), error))
@@ -190,6 +239,20 @@ fn network(directives: &Directives, engine: &mut EngineConfig) -> Result<(), Set
     network.forward = directives.ip_forward.unwrap_or(network.forward);
     network.masquerade = directives.ip_masq.unwrap_or(network.masquerade);
     network.rules = directives.iptables.unwrap_or(network.rules);
+    network.firewall = match directives.firewall.as_deref() {
+        None | Some("docker") => FirewallMode::Docker,
+        Some("respect") => FirewallMode::Respect,
+        Some(other) => return Err(wrong("firewall", other, "use docker or respect")),
+    };
+    network.held_ports = directives.held_ports.unwrap_or(network.held_ports);
+    network.default_address = match directives.ip.as_deref() {
+        // The unspecified address is what nobody says: every address of both families.
+        None | Some("" | "0.0.0.0" | "::") => None,
+        Some(text) => Some(text.parse().map_err(|_| wrong("ip", text, "no IP address"))?),
+    };
+    if let Some(pools) = &directives.default_address_pools {
+        network.pools = pools.iter().map(|text| address_pool(text)).collect::<Result<_, _>>()?;
+    }
     for text in directives.dns.iter().flatten() {
         let ip: IpAddr = text.parse().map_err(|_| wrong("dns", text, "no IP address"))?;
         engine.dns.servers.push(ip);
@@ -197,6 +260,24 @@ fn network(directives: &Directives, engine: &mut EngineConfig) -> Result<(), Set
     engine.dns.search = directives.dns_search.clone().unwrap_or_default();
     engine.dns.options = directives.dns_opts.clone().unwrap_or_default();
     Ok(())
+}
+
+/// `base=CIDR,size=BITS`.
+fn address_pool(text: &str) -> Result<AddressPool, SettingsError> {
+    let refused = |reason: &str| wrong("default-address-pool", text, reason);
+    let (mut base, mut size) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("base", value)) => base = value.parse::<IpNet>().ok(),
+            Some(("size", value)) => size = value.parse::<u8>().ok(),
+            _ => return Err(refused("use base=CIDR,size=BITS")),
+        }
+    }
+    let (base, size) = base.zip(size).ok_or_else(|| refused("use base=CIDR,size=BITS"))?;
+    if size < base.prefix_len() || size > base.max_prefix_len() {
+        return Err(refused("the size of a subnet lies between that of the base and that of one address"));
+    }
+    Ok(AddressPool { base: base.trunc(), size })
 }
 
 fn ipv4_net(directive: &'static str, text: &str) -> Result<Ipv4Net, SettingsError> {

@@ -173,6 +173,12 @@ async fn read_message(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<
     }
 }
 
+/// Reads frames to their end, or to the first that is none.
+#[cfg(feature = "fuzz")]
+pub async fn read_all(mut from: &[u8]) {
+    while let Ok(Some(_)) = read_message(&mut from).await {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -219,19 +219,21 @@ impl<'a> Selection<'a> {
 
     fn is_on_network(&self, view: &ContainerView) -> bool {
         let by_mode = endpoints::main_network(&view.spec.host.network);
-        let mut own = view.networks.iter().map(|endpoint| &endpoint.network).chain(view.spec.endpoints.keys());
+        let mut own = view.networks.iter().flat_map(|attachment| [&attachment.network, &attachment.network_id]);
         self.networks.contains(&by_mode) || own.any(|network| self.networks.contains(network))
     }
 
     fn publishes(&self, view: &ContainerView) -> bool {
-        let host_ports = view.networks.iter().flat_map(|endpoint| &endpoint.ports);
+        let host_ports =
+            view.networks.iter().flat_map(|attachment| &attachment.endpoint).flat_map(|endpoint| &endpoint.ports);
         let mut pairs =
             host_ports.flat_map(|(port, places)| places.iter().map(move |(_, public)| (*public, port.protocol)));
         pairs.any(|(port, protocol)| self.published.iter().any(|range| range.contains(PortProto { port, protocol })))
     }
 
     fn exposes(&self, view: &ContainerView) -> bool {
-        let published = view.networks.iter().flat_map(|endpoint| endpoint.ports.keys());
+        let published =
+            view.networks.iter().flat_map(|attachment| &attachment.endpoint).flat_map(|endpoint| endpoint.ports.keys());
         let mut all = view.spec.config.exposed_ports.iter().chain(published);
         all.any(|port| self.exposed.iter().any(|range| range.contains(*port)))
     }

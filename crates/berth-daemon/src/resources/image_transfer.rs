@@ -1,9 +1,11 @@
 //! Images in and out: load, save, import, pull. Archives stream; nothing is held in memory as a whole.
 
+use std::sync::Arc;
+
 use berth_api::progress::ProgressMessage;
 use berth_engine::Engine;
-use berth_image::{ImageError, ImportOptions, Progress, image_name};
-use berth_model::{ImageRef, Platform};
+use berth_image::{ImageError, ImportOptions, Progress, PullOptions, Pulled, RegistryResolver, Width, image_name};
+use berth_model::{Cancel, ImageRef, Platform};
 use tokio::sync::oneshot;
 
 use crate::daemon::Daemon;
@@ -13,6 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::reply::{BodyWriter, Chunks, Payload, Reply};
 use crate::http::router::{Endpoint, endpoint};
 use crate::resources::images::publish;
+use crate::resources::registry;
 use crate::translate::image;
 
 pub static ENDPOINTS: &[Endpoint] = &[
@@ -27,13 +30,13 @@ const TAR: &str = "application/x-tar";
 
 /// A stream of progress messages whose producer blocks. Nothing is sent before the first message, so that an operation that
 /// fails before it is still refused with its own status.
-struct Messages {
+pub(super) struct Messages {
     chunks: Chunks,
     started: Option<oneshot::Sender<()>>,
 }
 
 impl Messages {
-    fn send(&mut self, message: &ProgressMessage) {
+    pub(super) fn send(&mut self, message: &ProgressMessage) {
         if let Some(started) = self.started.take() {
             // The handler is gone when its client is.
             let _ = started.send(());
@@ -51,6 +54,36 @@ where
     F: FnOnce(&mut Messages) -> Result<(), ApiError> + Send + 'static,
 {
     let (chunks, payload) = Payload::stream();
+    run_with_messages(chunks, payload, operation).await
+}
+
+/// As [`with_messages`], for an operation that ends early when its client goes: what it has done until then is not lost.
+pub(super) async fn while_listened_to<F>(cancel: Cancel, operation: F) -> Result<Reply, ApiError>
+where
+    F: FnOnce(&mut Messages) -> Result<(), ApiError> + Send + 'static,
+{
+    let (chunks, payload) = Payload::stream();
+    let (ended, has_ended) = oneshot::channel::<()>();
+    let watched = chunks.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = watched.closed() => cancel.cancel(),
+            _ = has_ended => {}
+        }
+    });
+    run_with_messages(chunks, payload, move |messages| {
+        let result = operation(messages);
+        // The stream ends when nobody holds it any more.
+        drop(ended);
+        result
+    })
+    .await
+}
+
+async fn run_with_messages<F>(chunks: Chunks, payload: Payload, operation: F) -> Result<Reply, ApiError>
+where
+    F: FnOnce(&mut Messages) -> Result<(), ApiError> + Send + 'static,
+{
     let (started, has_started) = oneshot::channel();
     let mut running = tokio::task::spawn_blocking(move || {
         let mut messages = Messages { chunks, started: Some(started) };
@@ -99,7 +132,8 @@ fn load_archive(
             messages.send(&image::progress(&progress));
         }
     };
-    let loaded = engine.images().load(upload, platform, &mut show)?;
+    let loaded = engine.images().load(upload, platform, &mut show);
+    let loaded = loaded.inspect_err(|_| engine.discard_unneeded_content())?;
     for image in loaded {
         publish(engine, "load", &image.id, image.id.as_str());
     }
@@ -150,9 +184,9 @@ async fn create(call: Call) -> Result<Reply, ApiError> {
     };
     match (call.query.text("fromImage"), call.query.text("fromSrc")) {
         ("", "") => Err(ApiError::invalid("name an image (fromImage) or a source (fromSrc)")),
-        ("", "-") => import(call, platform).await,
-        ("", _) => {
-            Err(ApiError::not_implemented("importing from a URL is not there yet: send the archive (fromSrc=-)"))
+        ("", source) => {
+            let source = source.to_owned();
+            import(call, platform, source).await
         }
         (name, _) => {
             let reference = image_name(name, call.query.text("tag"))?;
@@ -161,23 +195,36 @@ async fn create(call: Call) -> Result<Reply, ApiError> {
     }
 }
 
-async fn import(mut call: Call, platform: Option<Platform>) -> Result<Reply, ApiError> {
+/// Imports what the request brings (`-`), or what lies at a URL.
+async fn import(mut call: Call, platform: Option<Platform>, source: String) -> Result<Reply, ApiError> {
     let repo = call.query.text("repo");
     let reference = if repo.is_empty() { None } else { Some(image_name(repo, call.query.text("tag"))?) };
     let message = match call.query.text("message") {
-        "" => "Imported from -".to_owned(),
+        "" => format!("Imported from {source}"),
         text => text.to_owned(),
     };
     let changes = call.query.all("changes").map(str::to_owned).collect();
     let options = ImportOptions { reference: reference.clone(), changes, message, platform };
-    let upload = call.upload()?;
-    let engine = call.daemon.engine.clone();
+    let upload = if source == "-" { Some(call.upload()?) } else { None };
+    let daemon = Arc::clone(&call.daemon);
     with_messages(move |messages| {
-        let id = engine.images().import(upload, options)?;
+        let engine = &daemon.engine;
+        let imported = match upload {
+            Some(upload) => engine.images().import(upload, options),
+            None => {
+                // Without a scheme it is a host's, as other engines have it.
+                let url = if source.contains("://") { source } else { format!("http://{source}") };
+                messages.send(&ProgressMessage::status(format!("Downloading from {url}")));
+                let fetched = daemon.registries.download(&url, &Cancel::default());
+                let fetched = fetched.map_err(|error| ApiError::new(error.kind(), error.to_string()))?;
+                engine.images().import(fetched, options)
+            }
+        };
+        let id = imported.inspect_err(|_| engine.discard_unneeded_content())?;
         if let Some(reference) = &reference {
-            publish(&engine, "tag", &id, &reference.familiar());
+            publish(engine, "tag", &id, &reference.familiar());
         }
-        publish(&engine, "import", &id, id.as_str());
+        publish(engine, "import", &id, id.as_str());
         messages.send(&ProgressMessage::status(id.to_string()));
         Ok(())
     })
@@ -185,12 +232,38 @@ async fn import(mut call: Call, platform: Option<Platform>) -> Result<Reply, Api
 }
 
 async fn pull(call: Call, reference: ImageRef, platform: Option<Platform>) -> Result<Reply, ApiError> {
-    let engine = call.daemon.engine.clone();
-    with_messages(move |messages| {
+    // A name without a tag means all of them here, as clients know: `latest` is written out by those who want it.
+    let all_tags =
+        reference.digest().is_none() && call.query.text("tag").is_empty() && !has_tag(call.query.text("fromImage"));
+    let daemon = Arc::clone(&call.daemon);
+    let credentials = registry::credentials(&call);
+    let cancel = Cancel::default();
+    let options_cancel = cancel.clone();
+    while_listened_to(cancel, move |messages| {
+        let source = RegistryResolver::open(&daemon.registries, &reference, &credentials, &options_cancel);
+        let options = PullOptions {
+            platform,
+            source: Some(Arc::new(source.map_err(ImageError::from)?)),
+            cancel: options_cancel,
+            width: Width::of_layers(daemon.settings.downloads),
+        };
+        let images = daemon.engine.images();
         let mut show = |progress: Progress| messages.send(&image::progress(&progress));
-        let pulled = engine.images().pull(&reference, platform.as_ref(), &mut show)?;
-        publish(&engine, "pull", &pulled.id, &reference.familiar());
+        let told = |reference: &ImageRef, pulled: &Pulled| {
+            publish(&daemon.engine, "pull", &pulled.id, &reference.familiar());
+        };
+        if all_tags {
+            images.pull_all(&reference, &options, &mut show, &mut |reference, pulled| told(reference, pulled))?;
+        } else {
+            let pulled = images.pull(&reference, &options, &mut show)?;
+            told(&reference, &pulled);
+        }
         Ok(())
     })
     .await
+}
+
+/// Whether a name as it was given says which of a repository's images it means.
+fn has_tag(name: &str) -> bool {
+    name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }

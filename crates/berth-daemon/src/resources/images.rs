@@ -23,6 +23,8 @@ use crate::translate::{image, time};
 pub static ENDPOINTS: &[Endpoint] = &[
     endpoint!("GET" "/images/json", "ImageList", list),
     endpoint!("GET" "/images/{name}/json", "ImageInspect", inspect),
+    endpoint!("POST" "/images/{name}/pin", "ImagePin", pin),
+    endpoint!("POST" "/images/{name}/unpin", "ImageUnpin", unpin),
     endpoint!("GET" "/images/{name}/history", "ImageHistory", history),
     endpoint!("POST" "/images/{name}/tag", "ImageTag", tag),
     endpoint!("DELETE" "/images/{name}", "ImageDelete", remove),
@@ -193,7 +195,7 @@ async fn remove(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(&gone.iter().map(image::removed).collect::<Vec<_>>()))
 }
 
-fn publish_removed(engine: &Engine, gone: &[Removed]) {
+pub fn publish_removed(engine: &Engine, gone: &[Removed]) {
     for removed in gone {
         match removed {
             Removed::Untagged { name, image } => publish(engine, "untag", image, name),
@@ -202,10 +204,27 @@ fn publish_removed(engine: &Engine, gone: &[Removed]) {
     }
 }
 
+/// Not of the reference API: keeps an image whatever the budget of the store is.
+async fn pin(call: Call) -> Result<Reply, ApiError> {
+    set_pin(call, true).await
+}
+
+async fn unpin(call: Call) -> Result<Reply, ApiError> {
+    set_pin(call, false).await
+}
+
+async fn set_pin(call: Call, pinned: bool) -> Result<Reply, ApiError> {
+    let (engine, name) = (call.daemon.engine.clone(), call.object);
+    Daemon::blocking(move || Ok(engine.images().pin(&name, pinned)?)).await?;
+    Ok(Reply::done())
+}
+
 /// Removes images that no container uses: without a name only, unless `dangling=false`.
 async fn prune(call: Call) -> Result<Reply, ApiError> {
     let filters = Filters::of(&call.query, &["dangling", "label", "label!", "until"])?;
     let dangling_only = filters.boolean("dangling")?.unwrap_or(true);
+    // Not of the reference API: tells what would go.
+    let dry_run = call.query.flag("dry-run");
     let until = image_moment(&filters)?;
     let daemon = std::sync::Arc::clone(&call.daemon);
     let pruned = Daemon::blocking(move || {
@@ -216,7 +235,11 @@ async fn prune(call: Call) -> Result<Reply, ApiError> {
                 && until.is_none_or(|until| image.created < until)
                 && filters.labels(label)
         };
-        let pruned = daemon.engine.images().prune(&select, &|| users(&daemon.engine))?;
+        let images = daemon.engine.images();
+        if dry_run {
+            return Ok(images.would_prune(&select, &|| users(&daemon.engine))?);
+        }
+        let pruned = images.prune(&select, &|| users(&daemon.engine))?;
         publish_removed(&daemon.engine, &pruned.removed);
         let attributes = BTreeMap::from([("reclaimed".to_owned(), pruned.reclaimed.to_string())]);
         daemon.engine.events().publish(EventKind::Image, "prune", "", attributes);

@@ -1,10 +1,11 @@
-//! Networks, as far as they are there: the predefined ones.
+//! Networks: list, inspect, create, connect, disconnect, remove, prune.
 
 use std::sync::Arc;
 
+use berth_api::network::{ConnectRequest, CreateRequest, CreateResponse, DisconnectRequest, PruneResponse};
 use berth_engine::ContainerView;
-use berth_model::ErrorKind;
 use berth_net::NetworkInfo;
+use http::StatusCode;
 
 use crate::gates;
 use crate::http::call::Call;
@@ -12,13 +13,18 @@ use crate::http::error::ApiError;
 use crate::http::filters::Filters;
 use crate::http::reply::Reply;
 use crate::http::router::{Endpoint, endpoint};
-use crate::translate::network;
+use crate::resources::containers::prune_moment;
+use crate::translate::{endpoints, network};
 
 pub static ENDPOINTS: &[Endpoint] = &[
     endpoint!("GET" "/networks", "NetworkList", list),
     endpoint!("GET" "/networks/", "NetworkListSlash", list),
     endpoint!("GET" "/networks/{id}", "NetworkInspect", inspect),
     endpoint!("DELETE" "/networks/{id}", "NetworkDelete", remove),
+    endpoint!("POST" "/networks/create", "NetworkCreate", create),
+    endpoint!("POST" "/networks/prune", "NetworkPrune", prune),
+    endpoint!("POST" "/networks/{id}/connect", "NetworkConnect", connect),
+    endpoint!("POST" "/networks/{id}/disconnect", "NetworkDisconnect", disconnect),
 ];
 
 async fn list(call: Call) -> Result<Reply, ApiError> {
@@ -49,7 +55,9 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
 
 fn is_used(info: &NetworkInfo, containers: &[Arc<ContainerView>]) -> bool {
     let id = info.network.id.as_str();
-    containers.iter().any(|view| view.networks.iter().any(|endpoint| endpoint.network_id == id))
+    containers
+        .iter()
+        .any(|view| view.networks.iter().any(|attachment| attachment.network_id == id && attachment.endpoint.is_some()))
 }
 
 /// A boolean in the strict form that only this resource demands.
@@ -80,11 +88,52 @@ fn found(call: &Call) -> Result<NetworkInfo, ApiError> {
 }
 
 async fn remove(call: Call) -> Result<Reply, ApiError> {
-    let info = found(&call)?;
-    let name = &info.network.name;
-    if info.network.is_predefined() {
-        let message = format!("{name} is a pre-defined network and cannot be removed");
-        return Err(ApiError::new(ErrorKind::Forbidden, message));
-    }
-    Err(ApiError::not_implemented("removing networks is not there yet"))
+    call.daemon.engine.remove_network(&call.object).await?;
+    Ok(Reply::done())
+}
+
+async fn create(mut call: Call) -> Result<Reply, ApiError> {
+    let wire = call.document::<CreateRequest>()?.ok_or_else(|| ApiError::invalid("invalid JSON: EOF"))?;
+    let driver = if wire.driver.is_empty() { "bridge".to_owned() } else { wire.driver.clone() };
+    let created = call.daemon.engine.create_network(network::from_wire(wire)?).await?;
+    let unknown = created.unknown_options.join(", ");
+    let warning = match unknown.as_str() {
+        "" => String::new(),
+        _ => format!("the driver {driver} does not know the options {unknown}: they have no effect"),
+    };
+    let id = created.info.network.id.to_string();
+    Ok(Reply::json_with(StatusCode::CREATED, &CreateResponse { id, warning }))
+}
+
+async fn connect(mut call: Call) -> Result<Reply, ApiError> {
+    let wire = call.document::<ConnectRequest>()?.unwrap_or_default();
+    let wanted = wire.endpoint_config.as_ref().map(endpoints::endpoint).transpose()?.unwrap_or_default();
+    let container = named(&wire.container)?;
+    found(&call)?;
+    call.daemon.engine.connect_network(&call.object, container, wanted).await?;
+    Ok(Reply::empty(StatusCode::OK))
+}
+
+async fn disconnect(mut call: Call) -> Result<Reply, ApiError> {
+    let wire = call.document::<DisconnectRequest>()?.unwrap_or_default();
+    let container = named(&wire.container)?;
+    found(&call)?;
+    call.daemon.engine.disconnect_network(&call.object, container, wire.force).await?;
+    Ok(Reply::empty(StatusCode::OK))
+}
+
+fn named(container: &str) -> Result<&str, ApiError> {
+    if container.is_empty() { Err(ApiError::invalid("invalid name or ID supplied: \"\"")) } else { Ok(container) }
+}
+
+/// Removes networks that no running container is on.
+async fn prune(call: Call) -> Result<Reply, ApiError> {
+    let filters = Filters::of(&call.query, &["label", "label!", "until"])?;
+    let before = prune_moment(&filters)?;
+    let select = move |network: &berth_net::Network| {
+        filters.labels(|label| network.labels.get(label).map(String::as_str))
+            && before.is_none_or(|moment| network.created <= moment)
+    };
+    let deleted = call.daemon.engine.prune_networks(select).await?;
+    Ok(Reply::json(&PruneResponse { networks_deleted: (!deleted.is_empty()).then_some(deleted) }))
 }

@@ -13,23 +13,9 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint!("POST" "/build/cancel", "BuildCancel", build),
     endpoint!("POST" "/session", "Session", build),
     endpoint!("POST" "/grpc", "Grpc", build),
-    endpoint!("POST" "/commit", "ImageCommit", commit),
-    endpoint!("POST" "/auth", "SystemAuth", registry),
-    endpoint!("POST" "/images/{name}/push", "ImagePush", registry),
-    endpoint!("GET" "/images/search", "ImageSearch", registry),
-    endpoint!("GET" "/distribution/{name}/json", "DistributionInspect", registry),
     endpoint!("GET" "/images/{name}/attestations", "ImageAttestations", attestations),
-    endpoint!("GET" "/containers/{name}/changes", "ContainerChanges", files),
-    endpoint!("GET" "/containers/{name}/export", "ContainerExport", files),
-    endpoint!("HEAD" "/containers/{name}/archive", "ContainerArchiveInfo", files),
-    endpoint!("GET" "/containers/{name}/archive", "ContainerArchive", files),
-    endpoint!("PUT" "/containers/{name}/archive", "PutContainerArchive", files),
     endpoint!("GET" "/containers/{name}/checkpoints", "CheckpointList", checkpoints),
     endpoint!("POST" "/containers/{name}/checkpoints", "CheckpointCreate", checkpoints),
-    endpoint!("POST" "/networks/create", "NetworkCreate", networks),
-    endpoint!("POST" "/networks/prune", "NetworkPrune", networks),
-    endpoint!("POST" "/networks/{id}/connect", "NetworkConnect", networks),
-    endpoint!("POST" "/networks/{id}/disconnect", "NetworkDisconnect", networks),
     endpoint!("PUT" "/volumes/{name}", "VolumeUpdate", cluster_volume),
     endpoint!("GET" "/plugins", "PluginList", plugins),
     endpoint!("GET" "/plugins/{name}", "PluginInspect", plugin),
@@ -66,24 +52,8 @@ async fn build(_: Call) -> Result<Reply, ApiError> {
     not_yet("building images")
 }
 
-async fn commit(_: Call) -> Result<Reply, ApiError> {
-    not_yet("making an image of a container")
-}
-
-async fn registry(_: Call) -> Result<Reply, ApiError> {
-    not_yet("talking to registries")
-}
-
 async fn attestations(_: Call) -> Result<Reply, ApiError> {
     not_yet("reading attestations")
-}
-
-async fn files(_: Call) -> Result<Reply, ApiError> {
-    not_yet("moving files in and out of containers")
-}
-
-async fn networks(_: Call) -> Result<Reply, ApiError> {
-    not_yet("making and joining networks besides the predefined ones")
 }
 
 async fn plugins(_: Call) -> Result<Reply, ApiError> {

@@ -64,7 +64,8 @@ async fn create(mut call: Call) -> Result<Reply, ApiError> {
             Some(text.parse::<VolumeName>().map_err(invalid)?)
         }
     };
-    let wanted = NewVolume { name, driver: wire.driver, labels: wire.labels, options: wire.driver_opts };
+    let wanted =
+        NewVolume { name, driver: wire.driver, labels: wire.labels, options: wire.driver_opts, made_for: None };
     let engine = call.daemon.engine.clone();
     let made = Daemon::blocking(move || Ok(engine.volumes().create(wanted)?)).await?;
     Ok(Reply::json_with(StatusCode::CREATED, &volume::to_wire(&made)))

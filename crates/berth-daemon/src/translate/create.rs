@@ -43,6 +43,11 @@ pub fn from_wire(wire: CreateRequest, named: &Named<'_>, facts: &HostFacts) -> R
     }
     let host = host::from_wire(&wire.config, &host_config, facts, &mut warnings)?;
     let wanted = wire.networking_config.and_then(|config| config.endpoints_config).unwrap_or_default();
+    if named.version.before(44) && wanted.len() > 1 {
+        let names: Vec<_> = wanted.iter().map(|(network, _)| network.as_str()).collect();
+        let message = format!("container cannot be connected to network endpoints: {}", names.join(", "));
+        return Err(ApiError::invalid(message));
+    }
     let endpoints = endpoints::from_wire(&wanted)?;
     let image = wire.config.image.clone();
     let mut config = process::from_wire(wire.config)?;

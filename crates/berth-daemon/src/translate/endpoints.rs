@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use berth_api::container_config::ContainerConfig;
 use berth_api::endpoint::{EndpointIpamConfig, EndpointSettings};
 use berth_api::host_config::HostConfig;
+use berth_api::ordered::Ordered;
 use berth_engine::ContainerView;
+use berth_engine::network::NetworkAttachment;
 use berth_engine::spec::{EndpointRequest, NetworkMode};
-use berth_engine::view::EndpointView;
 
 use crate::http::error::ApiError;
-use crate::translate::{address, inspect};
+use crate::translate::address;
 
 /// Understands a network mode and refuses what cannot go with it.
 pub fn mode(config: &ContainerConfig, host: &HostConfig) -> Result<NetworkMode, ApiError> {
@@ -55,28 +56,27 @@ pub fn mode(config: &ContainerConfig, host: &HostConfig) -> Result<NetworkMode, 
 }
 
 /// Checks and understands the endpoints asked for.
-pub fn from_wire(
-    wire: &BTreeMap<String, Option<EndpointSettings>>,
-) -> Result<BTreeMap<String, EndpointRequest>, ApiError> {
-    let mut endpoints = BTreeMap::new();
-    for (network, settings) in wire {
+pub fn from_wire(wire: &Ordered<Option<EndpointSettings>>) -> Result<Vec<(String, EndpointRequest)>, ApiError> {
+    let mut endpoints = Vec::new();
+    for (network, settings) in wire.iter() {
         let request = settings.as_ref().map(endpoint).transpose()?.unwrap_or_default();
         if is_predefined(network) {
             check_predefined(network, &request)?;
         }
         // What belongs to the default network is kept under the name of the one that it is.
         let name = if network == "default" { NetworkMode::Bridge.text() } else { network.clone() };
-        endpoints.insert(name, request);
+        endpoints.push((name, request));
     }
     Ok(endpoints)
 }
 
-fn endpoint(wire: &EndpointSettings) -> Result<EndpointRequest, ApiError> {
+/// Checks and understands one endpoint asked for.
+pub fn endpoint(wire: &EndpointSettings) -> Result<EndpointRequest, ApiError> {
     address::mac(&wire.mac_address)?;
     let ipam = wire.ipam_config.clone().unwrap_or_default();
     Ok(EndpointRequest {
-        ipv4: address::optional_ip(&ipam.ipv4_address)?,
-        ipv6: address::optional_ip(&ipam.ipv6_address)?,
+        ipv4: address::optional_ipv4(&ipam.ipv4_address)?,
+        ipv6: address::optional_ipv6(&ipam.ipv6_address)?,
         link_local: ipam.link_local_ips.iter().map(|text| address::ip(text)).collect::<Result<_, _>>()?,
         has_ipam: wire.ipam_config.is_some(),
         mac_address: wire.mac_address.clone(),
@@ -108,26 +108,7 @@ fn check_predefined(network: &str, request: &EndpointRequest) -> Result<(), ApiE
 
 /// The endpoints of a container by network name (B106).
 pub fn of_container(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
-    let spec = &view.spec;
-    if matches!(spec.host.network, NetworkMode::Container(_)) {
-        return BTreeMap::new();
-    }
-    let mut endpoints = BTreeMap::new();
-    for (network, request) in &spec.endpoints {
-        endpoints.insert(network.clone(), settings(Some(request), None));
-    }
-    for endpoint in &view.networks {
-        let mut shown = settings(spec.endpoints.get(&endpoint.network), Some(endpoint));
-        if !inspect::was_started(view) {
-            // Which network a name means is decided by the first start.
-            shown.network_id.clear();
-        }
-        endpoints.insert(endpoint.network.clone(), shown);
-    }
-    if endpoints.is_empty() {
-        endpoints.insert(main_network(&spec.host.network), EndpointSettings::default());
-    }
-    endpoints
+    view.networks.iter().map(|attachment| (attachment.network.clone(), settings(view, attachment))).collect()
 }
 
 /// The name of the network that a mode stands for.
@@ -138,27 +119,35 @@ pub fn main_network(mode: &NetworkMode) -> String {
     }
 }
 
-fn settings(request: Option<&EndpointRequest>, current: Option<&EndpointView>) -> EndpointSettings {
-    let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
-    let mut settings = EndpointSettings::default();
-    if let Some(request) = request {
-        settings.ipam_config = request.has_ipam.then(|| EndpointIpamConfig {
-            ipv4_address: text(request.ipv4),
-            ipv6_address: text(request.ipv6),
-            link_local_ips: request.link_local.iter().map(ToString::to_string).collect(),
-        });
-        settings.links.clone_from(&request.links);
-        settings.aliases.clone_from(&request.aliases);
-        settings.driver_opts.clone_from(&request.driver_opts);
-        settings.gw_priority = request.gw_priority;
+fn settings(view: &ContainerView, attachment: &NetworkAttachment) -> EndpointSettings {
+    fn text<T: ToString>(value: Option<T>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
     }
-    if let Some(current) = current {
-        settings.network_id.clone_from(&current.network_id);
-        settings.endpoint_id.clone_from(&current.endpoint_id);
-        settings.gateway = text(current.gateway);
-        settings.ip_address = text(current.address);
-        settings.ip_prefix_len = current.prefix_len;
-        settings.mac_address.clone_from(&current.mac_address);
+    let wanted = &attachment.wanted;
+    let asked = EndpointSettings {
+        ipam_config: wanted.has_ipam.then(|| EndpointIpamConfig {
+            ipv4_address: text(wanted.ipv4),
+            ipv6_address: text(wanted.ipv6),
+            link_local_ips: wanted.link_local.iter().map(ToString::to_string).collect(),
+        }),
+        links: wanted.links.clone(),
+        aliases: wanted.aliases.clone(),
+        driver_opts: wanted.driver_opts.clone(),
+        gw_priority: wanted.gw_priority,
+        network_id: attachment.network_id.clone(),
+        dns_names: attachment.dns_names(view),
+        ..EndpointSettings::default()
+    };
+    let Some(endpoint) = &attachment.endpoint else { return asked };
+    EndpointSettings {
+        endpoint_id: endpoint.endpoint_id.clone(),
+        gateway: text(endpoint.gateway_v4),
+        ip_address: text(endpoint.ipv4.map(|net| net.addr())),
+        ip_prefix_len: endpoint.ipv4.map_or(0, |net| net.prefix_len()),
+        ipv6_gateway: text(endpoint.gateway_v6),
+        global_ipv6_address: text(endpoint.ipv6.map(|net| net.addr())),
+        global_ipv6_prefix_len: endpoint.ipv6.map_or(0, |net| net.prefix_len()),
+        mac_address: endpoint.mac_address.clone(),
+        ..asked
     }
-    settings
 }

@@ -108,7 +108,7 @@ pub fn inspect(image: &ImageDetails, with_manifests: bool) -> ImageInspect {
         id: image.id.to_string(),
         repo_tags: familiar(&image.names),
         repo_digests: familiar(&image.digests),
-        parent: String::new(),
+        parent: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
         comment: config.comment.clone().or_else(|| last_comment(config)).unwrap_or_default(),
         created: config.created.clone().unwrap_or_default(),
         author: config.author.clone().unwrap_or_default(),
@@ -157,6 +157,10 @@ pub fn removed(removed: &Removed) -> DeleteItem {
 pub fn progress(progress: &Progress) -> ProgressMessage {
     match progress {
         Progress::Stream(text) => ProgressMessage::stream(text.clone()),
+        Progress::Pushed { tag, digest, size } => ProgressMessage {
+            aux: Some(serde_json::json!({ "Tag": tag, "Digest": digest.to_string(), "Size": size })),
+            ..ProgressMessage::default()
+        },
         Progress::Status { id, status, detail } => ProgressMessage {
             id: id.clone(),
             progress_detail: detail_to_wire(*detail),

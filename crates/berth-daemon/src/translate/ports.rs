@@ -63,13 +63,15 @@ pub fn bindings_to_wire(bindings: &BTreeMap<PortProto, Vec<PortBinding>>) -> Por
 /// The ports of a running container: where they are published, or that they are only exposed.
 fn current(view: &ContainerView) -> BTreeMap<PortProto, Vec<(IpAddr, u16)>> {
     let mut ports = BTreeMap::new();
-    if !view.state.is_running() || view.networks.iter().all(|endpoint| endpoint.endpoint_id.is_empty()) {
+    if !view.state.is_running() || view.networks.iter().all(|attachment| attachment.endpoint.is_none()) {
         return ports;
     }
     for port in &view.spec.config.exposed_ports {
         ports.insert(*port, Vec::new());
     }
-    for (port, places) in view.networks.iter().flat_map(|endpoint| &endpoint.ports) {
+    for (port, places) in
+        view.networks.iter().flat_map(|attachment| &attachment.endpoint).flat_map(|endpoint| &endpoint.ports)
+    {
         ports.entry(*port).or_insert_with(Vec::new).extend(places.iter().copied());
     }
     ports

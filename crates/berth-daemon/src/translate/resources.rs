@@ -1,7 +1,7 @@
 //! Limits: what can be asked for on this host, and in which words it is refused.
 
 use berth_api::host_config::{self as wire};
-use berth_engine::spec::{BlockDeviceRate, BlockDeviceWeight, DeviceMapping, Devices, Resources, Ulimit};
+use berth_engine::spec::{BlockDeviceRate, BlockDeviceWeight, DeviceMapping, Devices, NetworkShape, Resources, Ulimit};
 
 use crate::host_facts::{CpuList, HostFacts};
 use crate::http::error::ApiError;
@@ -37,6 +37,7 @@ pub fn from_wire(wire: &wire::Resources, host: &HostFacts, warnings: &mut Vec<St
         blkio_device_read_iops: wire.blkio_device_read_iops.as_deref().map(rates),
         blkio_device_write_iops: wire.blkio_device_write_iops.as_deref().map(rates),
         ulimits: wire.ulimits.as_deref().map(ulimits),
+        network_shape: wire.network_shape.as_ref().map(shape).unwrap_or_default(),
     };
     drop_unsupported(&mut resources, host, warnings)?;
     if resources.oom_kill_disable == Some(true) && resources.memory == 0 {
@@ -47,6 +48,16 @@ pub fn from_wire(wire: &wire::Resources, host: &HostFacts, warnings: &mut Vec<St
         );
     }
     Ok(resources)
+}
+
+fn shape(wire: &wire::NetworkShape) -> NetworkShape {
+    NetworkShape { rate: wire.rate, delay: wire.delay, loss: wire.loss }
+}
+
+/// Nothing where nothing is shaped: clients written for Docker do not know the field.
+fn shape_to_wire(shape: &NetworkShape) -> Option<wire::NetworkShape> {
+    let shaped = *shape != NetworkShape::default();
+    shaped.then(|| wire::NetworkShape { rate: shape.rate, delay: shape.delay, loss: shape.loss })
 }
 
 fn check_memory(wire: &wire::Resources) -> Result<(), ApiError> {
@@ -212,6 +223,7 @@ pub fn to_wire(resources: &Resources, devices: &Devices, cgroup_parent: &str) ->
         oom_kill_disable: resources.oom_kill_disable.or(Some(false)),
         pids_limit: resources.pids_limit.filter(|limit| *limit > 0),
         ulimits: resources.ulimits.as_ref().map(|all| all.iter().map(ulimit).collect()),
+        network_shape: shape_to_wire(&resources.network_shape),
         ..wire::Resources::default()
     }
 }

@@ -1,8 +1,10 @@
 //! The container list: one line about each container.
 
+use std::collections::BTreeMap;
+
 use berth_api::container::{ContainerSummary, HostConfigSummary};
 use berth_api::descriptor::Descriptor;
-use berth_api::endpoint::NetworkSettingsSummary;
+use berth_api::endpoint::{EndpointSettings, NetworkSettingsSummary};
 use berth_engine::ContainerView;
 use berth_engine::health::HealthStatus;
 use berth_model::lifecycle::State;
@@ -39,7 +41,7 @@ pub fn container(
             annotations: spec.host.annotations.clone(),
         },
         health: Some(health::summary(view.health.as_ref())),
-        network_settings: Some(NetworkSettingsSummary { networks: endpoints::of_container(view) }),
+        network_settings: Some(NetworkSettingsSummary { networks: without_names(endpoints::of_container(view)) }),
         mounts: mounts::of_container(view),
     }
 }
@@ -71,6 +73,12 @@ pub fn status(view: &ContainerView, now: Timestamp) -> String {
         State::Exited { last } => format!("Exited ({}) {} ago", last.code, ago(last.finished)),
         State::Removing => "Removal In Progress".to_owned(),
     }
+}
+
+/// Lists leave out by which names a container is found.
+fn without_names(mut endpoints: BTreeMap<String, EndpointSettings>) -> BTreeMap<String, EndpointSettings> {
+    endpoints.values_mut().for_each(|endpoint| endpoint.dns_names = None);
+    endpoints
 }
 
 #[cfg(test)]

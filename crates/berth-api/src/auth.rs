@@ -1,0 +1,62 @@
+//! Credentials of registries, and what registries say about an image.
+
+use serde::{Deserialize, Serialize};
+
+use crate::descriptor::{Descriptor, Platform};
+use crate::wire::{is_default, null_is_default};
+
+/// Who asks a registry: the body of `/auth`, and in base64url the header `X-Registry-Auth`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthConfig {
+    /// User.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub username: String,
+    /// Password.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub password: String,
+    /// Base64 of `user:password`, as configuration files have it.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub auth: String,
+    /// Which registry.
+    #[serde(rename = "serveraddress", deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub server_address: String,
+    /// Stands for user and password, to get tokens with.
+    #[serde(rename = "identitytoken", deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub identity_token: String,
+    /// A token for the registry itself.
+    #[serde(rename = "registrytoken", deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub registry_token: String,
+}
+
+/// Secrets do not get into messages and logs.
+impl std::fmt::Debug for AuthConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthConfig")
+            .field("username", &self.username)
+            .field("server_address", &self.server_address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What `/auth` answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct AuthResponse {
+    /// For people.
+    #[serde(deserialize_with = "null_is_default")]
+    pub status: String,
+    /// To be kept instead of the password.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub identity_token: String,
+}
+
+/// What `/distribution/{name}/json` answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DistributionInspect {
+    /// What the name points to.
+    pub descriptor: Descriptor,
+    /// For which platforms there is something; `null` where that is not known.
+    pub platforms: Option<Vec<Platform>>,
+}
