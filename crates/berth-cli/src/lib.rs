@@ -15,10 +15,14 @@ mod completion;
 mod config;
 mod connect;
 mod context;
+mod copy;
+mod credentials;
 mod document;
 mod error;
 mod filter;
 mod flag;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod help;
 mod human;
 mod inspect;

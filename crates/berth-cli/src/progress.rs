@@ -1,6 +1,8 @@
 //! Shows the messages of a pull, load, import or build as docker does: bars that are redrawn on a terminal, plain lines
 //! elsewhere (B077, B079).
 
+mod total;
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -47,11 +49,27 @@ pub fn show(
     screen: Screen,
 ) -> Result<(), CliError> {
     let mut display = Display { screen, lines: HashMap::new() };
+    let mut total = total::Total::default();
     for message in messages {
-        display.message(out, &message?)?;
+        let message = message?;
+        display.message(out, &message)?;
+        if screen != Screen::Plain
+            && let Some(line) = total.hear(&message, Instant::now())
+        {
+            display.message(out, &total_line(line))?;
+        }
         out.flush()?;
     }
     Ok(())
+}
+
+/// One more line, below those of the layers.
+fn total_line(status: String) -> ProgressMessage {
+    ProgressMessage {
+        id: "Total".to_owned(),
+        progress_detail: Some(ProgressDetail::default()),
+        ..ProgressMessage::status(status)
+    }
 }
 
 struct Display {

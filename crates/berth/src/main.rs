@@ -32,6 +32,9 @@ fn by_name(called_as: &OsStr) -> Option<Program> {
         "berthd" => Some(berth_daemon::main),
         "berth-shim" | "containerd-shim-berth-v2" => Some(berth_shim::main),
         "berth-runtime" => Some(berth_runtime::main),
+        "berth-registry" => Some(berth_registry::main),
+        "berth-ports" => Some(berth_ports::main),
+        berth_dns::PROGRAM => Some(berth_dns::main),
         _ => None,
     }
 }
@@ -41,6 +44,7 @@ fn by_word(word: &OsStr) -> Option<Program> {
     match word.to_str()? {
         "daemon" => Some(berth_daemon::main),
         "runtime" => Some(berth_runtime::main),
+        "registry" => Some(berth_registry::main),
         _ => None,
     }
 }
@@ -57,13 +61,18 @@ mod tests {
             ("berth-shim", true),
             ("/usr/bin/containerd-shim-berth-v2", true),
             ("berth-runtime", true),
+            ("berth-registry", true),
+            ("berth-dns", true),
+            ("berth-ports", true),
             ("berth", false),
             ("docker", false),
             ("", false),
         ] {
             assert_eq!(by_name(OsStr::new(name)).is_some(), known, "{name}");
         }
-        for (word, known) in [("daemon", true), ("runtime", true), ("run", false), ("--version", false)] {
+        for (word, known) in
+            [("daemon", true), ("runtime", true), ("registry", true), ("run", false), ("--version", false)]
+        {
             assert_eq!(by_word(OsStr::new(word)).is_some(), known, "{word}");
         }
     }

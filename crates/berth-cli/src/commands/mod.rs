@@ -7,6 +7,7 @@ pub mod container;
 pub mod image;
 pub mod inspect;
 pub mod network;
+pub mod registry;
 pub mod system;
 pub mod volume;
 
@@ -17,6 +18,7 @@ pub static ALL: &[&Entry] = &[
     &completion::COMPLETE,
     &completion::ENTRY,
     &container::commit::ENTRY,
+    &container::cp::ENTRY,
     &container::diff::ENTRY,
     &container::export::ENTRY,
     &container::inspect::ENTRY,
@@ -28,16 +30,30 @@ pub static ALL: &[&Entry] = &[
     &image::inspect::ENTRY,
     &image::load::ENTRY,
     &image::ls::ENTRY,
+    &image::pin::PIN,
+    &image::pin::UNPIN,
     &image::prune::ENTRY,
     &image::pull::ENTRY,
+    &image::push::ENTRY,
     &image::rm::ENTRY,
     &image::save::ENTRY,
     &image::tag::ENTRY,
     &inspect::ENTRY,
+    &network::connect::ENTRY,
+    &network::create::ENTRY,
+    &network::disconnect::ENTRY,
     &network::inspect::ENTRY,
     &network::ls::ENTRY,
+    &registry::login::ENTRY,
+    &registry::logout::ENTRY,
+    &registry::search::ENTRY,
+    &network::prune::ENTRY,
+    &network::rm::ENTRY,
+    &network::rules::ENTRY,
+    &network::tap::ENTRY,
     &system::df::ENTRY,
     &system::events::ENTRY,
+    &system::fsck::ENTRY,
     &system::info::ENTRY,
     &system::prune::ENTRY,
     &system::version::ENTRY,

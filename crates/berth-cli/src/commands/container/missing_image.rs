@@ -4,6 +4,7 @@ use std::io;
 
 use berth_model::ImageRef;
 
+use crate::credentials::Credentials;
 use crate::progress::{self, Screen};
 use crate::{CliError, Context};
 
@@ -11,7 +12,9 @@ use crate::{CliError, Context};
 pub(super) fn pull(cx: &Context, reference: &ImageRef, platform: Option<&str>, quiet: bool) -> Result<(), CliError> {
     let tag = reference.digest().map(ToString::to_string).or_else(|| reference.tag().map(str::to_owned));
     let request = cx.client()?.post("/images/create").query("fromImage", &reference.repository());
-    let response = request.query_opt("tag", tag.as_deref()).query_opt("platform", platform).send()?;
+    let auth = Credentials::open(&cx.globals().config_dir())?.header(reference.domain())?;
+    let request = request.query_opt("tag", tag.as_deref()).query_opt("platform", platform);
+    let response = request.header("X-Registry-Auth", auth).send()?;
     let mut nowhere = io::sink();
     let mut stderr = io::stderr();
     let out: &mut dyn io::Write = if quiet { &mut nowhere } else { &mut stderr };

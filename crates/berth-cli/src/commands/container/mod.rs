@@ -3,6 +3,7 @@
 pub mod attach;
 mod attached;
 pub mod commit;
+pub mod cp;
 pub mod create;
 pub mod diff;
 pub mod exec;

@@ -16,12 +16,21 @@ pub static ENTRY: Entry = Entry::new::<Port>(
 /// Shows which ports of the host lead to a container (B091).
 #[derive(clap::Args)]
 pub struct Port {
+    /// Explain why each port is reached or not, from everywhere or from an address
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    explain: Option<String>,
     container: String,
     port: Option<String>,
 }
 
 impl Command for Port {
     fn run(self, cx: &mut Context) -> Result<(), CliError> {
+        if let Some(from) = &self.explain {
+            let request = cx.client()?.get("/berth/firewall").query("container", &self.container);
+            let from = Some(from.as_str()).filter(|from| !from.is_empty());
+            let lines: Vec<String> = request.query_opt("from", from).send()?.json()?;
+            return lines.iter().try_for_each(|line| cx.say(line));
+        }
         let container = cx.client()?.container_inspect(&self.container)?;
         let ports = container.network_settings.unwrap_or_default().ports;
         let mut lines = Vec::new();

@@ -3,7 +3,7 @@
 use berth_api::container::UpdateRequest;
 use berth_api::host_config::Resources;
 
-use super::options::request::restart_policy;
+use super::options::request::{network_shape, restart_policy};
 use super::options::value;
 use crate::{Arity, CliError, Command, Context, Entry};
 
@@ -59,6 +59,15 @@ pub struct Update {
     /// Memory plus swap limit, -1 is unlimited
     #[arg(long, value_name = "bytes", value_parser = value::bytes_or_unlimited)]
     memory_swap: Option<i64>,
+    /// Delay of the packets that the container sends (20ms), 0 lifts it
+    #[arg(long, value_name = "duration", value_parser = value::delay)]
+    net_delay: Option<u64>,
+    /// Share of the packets that the container sends and that get lost (0.5%), 0 lifts it
+    #[arg(long, value_name = "percentage", value_parser = value::loss)]
+    net_loss: Option<u32>,
+    /// Limit of traffic in each direction (10mbit), 0 lifts it
+    #[arg(long, value_name = "rate", value_parser = value::bit_rate)]
+    net_rate: Option<u64>,
     /// Process count limit, -1 is unlimited
     #[arg(long, value_name = "int")]
     pids_limit: Option<i64>,
@@ -100,8 +109,9 @@ impl Update {
             self.pids_limit,
         ];
         let words = [&self.cpuset_cpus, &self.cpuset_mems, &self.restart];
-        if numbers.iter().all(Option::is_none) && words.iter().all(|word| word.is_none()) && self.blkio_weight.is_none()
-        {
+        let network_shape = network_shape(self.net_rate, self.net_delay, self.net_loss);
+        let nothing = numbers.iter().all(Option::is_none) && words.iter().all(|word| word.is_none());
+        if nothing && self.blkio_weight.is_none() && network_shape.is_none() {
             return Err(CliError::message("you must provide one or more flags when using this command"));
         }
         let resources = Resources {
@@ -118,6 +128,7 @@ impl Update {
             memory_reservation: self.memory_reservation.unwrap_or_default(),
             memory_swap: self.memory_swap.unwrap_or_default(),
             pids_limit: Some(self.pids_limit.unwrap_or_default()),
+            network_shape,
             ..Resources::default()
         };
         let restart_policy = restart_policy(self.restart.as_deref().unwrap_or_default()).map_err(CliError::message)?;

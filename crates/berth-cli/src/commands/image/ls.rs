@@ -41,6 +41,9 @@ pub struct Ls {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List multi-platform images as a tree
+    #[arg(long)]
+    tree: bool,
     repository: Option<String>,
 }
 
@@ -51,6 +54,14 @@ impl Command for Ls {
             filters.add("reference", name);
         }
         let request = cx.client()?.get("/images/json").flag("all", self.all);
+        if self.tree {
+            self.check_tree()?;
+            let request = request.flag("manifests", true).query_opt("filters", filters.to_query().as_deref());
+            let images: Vec<ImageSummary> = request.send()?.json()?;
+            let mut out = cx.stdout();
+            super::tree::write(&mut out, &images)?;
+            return Ok(out.flush()?);
+        }
         let images: Vec<ImageSummary> = request.query_opt("filters", filters.to_query().as_deref()).send()?.json()?;
         let none = images.is_empty();
         let format = self.layout(&cx.config().images_format);
@@ -70,6 +81,19 @@ const SUBCOMMANDS: &[&str] =
     &["build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"];
 
 impl Ls {
+    fn check_tree(&self) -> Result<(), CliError> {
+        let refused = [
+            (self.quiet, "--quiet"),
+            (self.no_trunc, "--no-trunc"),
+            (self.digests, "--digests"),
+            (self.format.is_some(), "--format"),
+        ];
+        match refused.into_iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(CliError::message(format!("{flag} is not yet supported with --tree"))),
+            None => Ok(()),
+        }
+    }
+
     /// The format: from the flags, or the configuration unless only ids are wanted.
     fn layout(&self, configured: &str) -> String {
         let given = self.format.as_deref().unwrap_or_default();

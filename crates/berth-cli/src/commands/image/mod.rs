@@ -5,11 +5,14 @@ pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+pub mod pin;
 pub mod prune;
 pub mod pull;
+pub mod push;
 pub mod rm;
 pub mod save;
 pub mod tag;
+mod tree;
 
 use berth_model::Platform;
 

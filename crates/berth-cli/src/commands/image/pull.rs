@@ -7,6 +7,7 @@ use berth_model::ImageRef;
 use clap::Args;
 
 use super::default_platform;
+use crate::credentials::Credentials;
 use crate::human::is_name_only;
 use crate::progress::{self, Screen};
 use crate::{Arity, CliError, Command, Context, Entry, Place};
@@ -55,7 +56,8 @@ impl Command for Pull {
         let (mut nowhere, mut stdout) = (io::sink(), cx.stdout());
         let out: &mut dyn Write = if quiet { &mut nowhere } else { &mut stdout };
         let screen = if quiet { Screen::Plain } else { Screen::of_stdout() };
-        pull(cx.client()?, &what, default_platform(self.platform).as_deref(), out, screen)?;
+        let auth = Credentials::open(&cx.globals().config_dir())?.header(reference.domain())?;
+        pull(cx.client()?, &what, &auth, default_platform(self.platform).as_deref(), out, screen)?;
         drop(stdout);
         cx.say(if self.all_tags { reference.repository() } else { reference.to_string() })
     }
@@ -73,6 +75,7 @@ pub(crate) enum Wanted<'a> {
 pub(crate) fn pull(
     client: &Client,
     wanted: &Wanted<'_>,
+    auth: &str,
     platform: Option<&str>,
     out: &mut dyn Write,
     screen: Screen,
@@ -85,6 +88,7 @@ pub(crate) fn pull(
     };
     let request =
         client.post("/images/create").query("fromImage", &reference.repository()).query_opt("tag", tag.as_deref());
-    let response = request.query_opt("platform", platform.filter(|text| !text.is_empty())).send()?;
+    let request = request.query_opt("platform", platform.filter(|text| !text.is_empty()));
+    let response = request.header("X-Registry-Auth", auth).send()?;
     progress::show(response.documents(), out, screen)
 }

@@ -1,7 +1,14 @@
 //! `berth network ...`.
 
+pub mod connect;
+pub mod create;
+pub mod disconnect;
 pub mod inspect;
 pub mod ls;
+pub mod prune;
+pub mod rm;
+pub mod rules;
+pub mod tap;
 
 use berth_api::network::PruneResponse;
 use berth_client::Client;

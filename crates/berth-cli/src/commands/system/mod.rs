@@ -2,6 +2,7 @@
 
 pub mod df;
 pub mod events;
+pub mod fsck;
 pub mod info;
 pub mod prune;
 pub mod version;

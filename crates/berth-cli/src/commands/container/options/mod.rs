@@ -225,6 +225,15 @@ pub struct ContainerOptions {
     /// Network to join: bridge, none, host, container:ID, a name, or name=...,alias=...
     #[arg(long = "network", alias = "net", value_name = "network", value_parser = network::attachment)]
     pub networks: Vec<NetworkAttachment>,
+    /// Delay of the packets that the container sends (20ms)
+    #[arg(long, value_name = "duration", value_parser = value::delay)]
+    pub net_delay: Option<u64>,
+    /// Share of the packets that the container sends and that get lost (0.5%)
+    #[arg(long, value_name = "percentage", value_parser = value::loss)]
+    pub net_loss: Option<u32>,
+    /// Limit of traffic in each direction (10mbit)
+    #[arg(long, value_name = "rate", value_parser = value::bit_rate)]
+    pub net_rate: Option<u64>,
     /// Extra DNS name on the given networks
     #[arg(long = "network-alias", alias = "net-alias", value_name = "list")]
     pub network_aliases: Vec<String>,

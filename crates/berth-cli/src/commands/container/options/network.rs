@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_api::endpoint::{EndpointIpamConfig, EndpointSettings};
+use berth_api::ordered::Ordered;
 
 use super::{ContainerOptions, csv};
 
@@ -58,7 +59,7 @@ pub(super) fn attachment(text: &str) -> Result<NetworkAttachment, String> {
 #[derive(Debug, PartialEq)]
 pub(super) struct Networking {
     pub mode: String,
-    pub endpoints: BTreeMap<String, Option<EndpointSettings>>,
+    pub endpoints: Ordered<Option<EndpointSettings>>,
 }
 
 /// What all flags about networks ask for together.
@@ -69,7 +70,7 @@ pub(super) fn networking(options: &ContainerOptions) -> Result<Networking, Strin
         networks.push(NetworkAttachment { target: "default".to_owned(), ..NetworkAttachment::default() });
     }
     let user_defined = networks.iter().filter(|network| is_user_defined(&network.target)).count();
-    let mut endpoints = BTreeMap::new();
+    let mut endpoints = Ordered::default();
     let alone = networks.len() == 1 && !nothing_said;
     let mode = networks[0].target.clone();
     for (index, mut network) in networks.iter().cloned().enumerate() {

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::container_config::{ContainerConfig, CreateRequest, HealthConfig, NetworkingConfig};
-use berth_api::host_config::{DeviceMapping, DeviceRequest, HostConfig, LogConfig, Resources, RestartPolicy};
+use berth_api::host_config::{
+    DeviceMapping, DeviceRequest, HostConfig, LogConfig, NetworkShape, Resources, RestartPolicy,
+};
 
 use super::environment::{labels, pair, variables};
 use super::mount::{short_forms, tmpfs_forms};
@@ -153,6 +155,7 @@ impl ContainerOptions {
             memory_reservation: self.memory_reservation,
             memory_swap: self.memory_swap,
             memory_swappiness: Some(self.memory_swappiness),
+            network_shape: network_shape(self.net_rate, self.net_delay, self.net_loss),
             oom_kill_disable: Some(self.oom_kill_disable),
             pids_limit: Some(self.pids_limit),
             ulimits: Some(self.sorted_ulimits()),
@@ -313,6 +316,12 @@ fn capabilities(add: &[String], drop: &[String]) -> (Option<Vec<String>>, Option
     let add = normal(add);
     let drop = normal(drop).difference(&add).cloned().collect::<Vec<_>>();
     (list(add.into_iter().collect()), list(drop))
+}
+
+/// What is asked of the traffic, if anything is.
+pub(crate) fn network_shape(rate: Option<u64>, delay: Option<u64>, loss: Option<u32>) -> Option<NetworkShape> {
+    let shape = NetworkShape { rate, delay, loss };
+    (shape != NetworkShape::default()).then_some(shape)
 }
 
 #[cfg(test)]

@@ -54,6 +54,33 @@ pub(crate) fn bytes_or_unlimited(text: &str) -> Result<i64, String> {
     if text == "-1" { Ok(-1) } else { bytes(text) }
 }
 
+/// A rate in bits a second with a decimal unit, as tc(8) has it: `10mbit`; 0 is without limit.
+pub(crate) fn bit_rate(text: &str) -> Result<u64, String> {
+    let invalid = || format!("invalid rate: '{text}': a number and bit, kbit, mbit or gbit, as in 10mbit");
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "bit" => 1.0,
+        "kbit" => 1e3,
+        "mbit" => 1e6,
+        "gbit" => 1e9,
+        _ => return Err(invalid()),
+    };
+    let rate = number.parse::<f64>().map_err(|_| invalid())? * factor;
+    if rate != 0.0 && !(8.0..=1e15).contains(&rate) { Err(invalid()) } else { Ok(rate as u64) }
+}
+
+/// How long packets wait, in nanoseconds: `20ms`; 0 is not at all.
+pub(crate) fn delay(text: &str) -> Result<u64, String> {
+    u64::try_from(duration(text)?).map_err(|_| format!("invalid delay: '{text}': it cannot be negative"))
+}
+
+/// How many of a million packets are lost, from a percentage: `0.5%`; 0 is none.
+pub(crate) fn loss(text: &str) -> Result<u32, String> {
+    let invalid = || format!("invalid loss: '{text}': a percentage from 0 to 100, as in 0.5%");
+    let percent: f64 = text.strip_suffix('%').unwrap_or(text).parse().map_err(|_| invalid())?;
+    if (0.0..=100.0).contains(&percent) { Ok((percent * 1e4).round() as u32) } else { Err(invalid()) }
+}
+
 /// A duration in nanoseconds; negative ones are refused later, by name of the flag.
 pub(super) fn duration(text: &str) -> Result<i64, String> {
     let (sign, length) = match text.strip_prefix('-') {
@@ -397,5 +424,22 @@ mod tests {
         assert_eq!((limit.soft, limit.hard), (5, 6));
         assert_eq!(ulimit("core=-1").expect("limit").hard, -1);
         assert!(ulimit("core=-1:5").is_err());
+    }
+
+    #[test]
+    fn rates_delays_and_losses_have_their_units() {
+        for (text, bits) in
+            [("10mbit", 10_000_000), ("1.5Gbit", 1_500_000_000), ("64kbit", 64_000), ("800", 800), ("0", 0)]
+        {
+            assert_eq!(bit_rate(text), Ok(bits), "{text}");
+        }
+        for text in ["", "fast", "10mb", "-1mbit", "1bit", "1.2.3mbit", "99999999gbit"] {
+            assert!(bit_rate(text).is_err_and(|error| error.starts_with("invalid rate")), "{text}");
+        }
+        assert_eq!(
+            (delay("20ms"), delay("0"), loss("0.5%"), loss("100")),
+            (Ok(20_000_000), Ok(0), Ok(5_000), Ok(1_000_000))
+        );
+        assert!(delay("-1s").is_err() && loss("101%").is_err() && loss("-1").is_err() && loss("much").is_err());
     }
 }
