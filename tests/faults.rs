@@ -82,16 +82,3 @@ fn no_daemon_is_said_in_one_line() {
     outcome.fails(1, nowhere);
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
 }
-
-#[test]
-fn a_truncated_archive_and_one_that_escapes_change_nothing() {
-    let berth = start();
-    let path = berth.sandbox().path();
-    let tar = berth_testkit::busybox_tar();
-    std::fs::write(path.join("short.tar"), &tar[..tar.len() / 2]).expect("write");
-    berth.run(&format!("load -i {}/short.tar", path.display())).exits(1);
-    berth.run(&format!("import {}/short.tar broken", path.display())).exits(1);
-    std::fs::write(path.join("noise.tar"), vec![7; 4096]).expect("write");
-    berth.run(&format!("load -i {}/noise.tar", path.display())).exits(1);
-    berth.run("images -q broken").prints("");
-}

@@ -1,19 +1,32 @@
 //! Behaviour through the real binary, one file per command or resource. See CONTRIBUTING.md, "Tests".
 
 mod api;
+mod bad_input;
 mod both_clients;
+mod container_files;
+mod crashes;
 mod exec;
 mod faults;
+mod full_disk;
 mod golden;
 mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod names;
 mod network;
+mod network_leaks;
+mod networks;
+mod ports;
+mod pull;
+mod registry;
 mod run;
+mod shape;
 mod streams;
+mod tap;
 mod volumes;
+mod zygote;
 
 use berth_testkit::Berth;
 

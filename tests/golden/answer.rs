@@ -122,8 +122,13 @@ fn recorded_head(recorded: &Value) -> Head {
         text: String::new(),
         status: recorded["status"].as_u64().unwrap_or_default(),
         status_line: recorded["status_line"].as_str().unwrap_or("HTTP/1.1 200 OK").to_owned(),
-        headers: headers.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
+        headers: headers.map(|(name, value)| (name.clone(), text_of(value))).collect(),
     }
+}
+
+/// A header that the recorder decoded stands as the document that was in it.
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Compares the JSON documents of an archive.

@@ -14,6 +14,12 @@ pub(crate) struct Difference {
     pub(crate) ours: String,
 }
 
+/// The document in a header of base64.
+fn decoded(text: &str) -> Value {
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
 /// What is measured on a machine, or counted over its life: only the kind of value, and whether a text is empty, is compared.
 const MEASURED: [&str; 52] = [
     "Size",
@@ -120,6 +126,11 @@ impl<'a> Comparison<'a> {
     pub(crate) fn head(&mut self, recorded: &Head, ours: &Head) {
         self.text("status", &recorded.status_line, &ours.status_line);
         for (name, value) in &recorded.headers {
+            if let Some(encoded) = name.strip_suffix(" (decoded)") {
+                let document = ours.header(encoded).map(decoded).unwrap_or_default();
+                self.json(&format!("header {name}"), &serde_json::from_str(value).unwrap_or_default(), &document);
+                continue;
+            }
             match ours.header(name) {
                 None => self.differs(&format!("header {name}"), value, "absent"),
                 Some(ours) if value.starts_with('<') => self.equal(&format!("header {name}"), false, ours.is_empty()),

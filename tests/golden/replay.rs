@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use berth_testkit::{Berth, busybox_tar};
+use berth_testkit::{Berth, Registry, busybox_tar};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,6 +20,8 @@ use crate::BERTH;
 
 /// An engine of its own for one area.
 pub(crate) struct Replay {
+    /// Gone before the engine they are beside.
+    registries: Vec<Registry>,
     berth: Berth,
     names: Names,
     script: Script,
@@ -67,8 +69,18 @@ impl Replay {
         let script = std::fs::read_to_string(golden().join(format!("setup/{area}.txt"))).unwrap_or_default();
         let (names, script) = (Names::new(places), Script::parse(&script));
         let (replacements, renewed, kept) = Default::default();
-        let mut replay =
-            Self { berth, names, script, replacements, renewed, kept, next_body: None, without: None, scratch };
+        let mut replay = Self {
+            registries: Vec::new(),
+            berth,
+            names,
+            script,
+            replacements,
+            renewed,
+            kept,
+            next_body: None,
+            without: None,
+            scratch,
+        };
         let changes = ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CMD [\"sh\"]"]
             .map(str::to_owned);
         replay.import("busybox:latest", &busybox_tar(), &changes);
@@ -270,6 +282,7 @@ impl Replay {
                 self.kept.insert(name, exchange.body(&head, "GET"));
             }
             Step::Send(name) => self.next_body = Some(self.kept[&name].clone()),
+            Step::Registry(port) => self.registries.push(Registry::start(BERTH, self.berth.sandbox(), port, &[])),
             Step::Bind { name, path, pointer } => {
                 let path = self.fill(&path);
                 let (_, body) = self.berth.api("GET", &path, None);

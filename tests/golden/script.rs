@@ -76,6 +76,8 @@ pub(crate) enum Step {
         path: String,
     },
     Send(String),
+    /// `registry PORT`: starts a registry on that port of the engine's loopback.
+    Registry(u16),
     /// `bind NAME PATH POINTER`: gives an id to a name, from the answer to a GET.
     Bind {
         name: String,
@@ -156,6 +158,7 @@ impl Step {
             "busybox" => Self::Busybox { name: owned(first), changes: changes(more) },
             "keep" => Self::Keep { name: owned(first), path: owned(more) },
             "send" => Self::Send(owned(rest)),
+            "registry" => Self::Registry(rest.parse().expect("a port")),
             "bind" => {
                 let (path, pointer) = more.split_once(' ').expect("a path and a pointer");
                 Self::Bind { name: owned(first), path: owned(path), pointer: owned(pointer) }

@@ -28,6 +28,15 @@ impl Daemon {
     /// If it does not come up.
     #[must_use]
     pub fn start(program: &Path, sandbox: &Sandbox, options: &[String]) -> Self {
+        Self::start_to_die(program, sandbox, options, "")
+    }
+
+    /// Starts a daemon that ends itself by SIGKILL as soon as it reaches a point of `berth_sys::fault`; an empty name is never reached.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    #[must_use]
+    pub fn start_to_die(program: &Path, sandbox: &Sandbox, options: &[String], point: &str) -> Self {
         let log = File::options().create(true).append(true).open(sandbox.log()).expect("a log file");
         let mut child = sandbox
             .command(program)
@@ -38,6 +47,7 @@ impl Daemon {
             .arg(format!("unix://{}", sandbox.socket().display()))
             .args(["--cgroup-parent", sandbox.cgroup_parent(), "--log-level", "debug"])
             .args(options)
+            .env("BERTH_DIE_AT", point)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)
@@ -65,6 +75,19 @@ impl Daemon {
     pub fn kill(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Waits until it has ended by itself. Says whether it did.
+    #[must_use]
+    pub fn has_died(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
     }
 
     /// Asks it to end, and waits.

@@ -8,7 +8,9 @@ mod daemon;
 mod image;
 mod leaks;
 mod outcome;
+mod registry;
 mod sandbox;
+pub mod topology;
 mod words;
 
 use std::{
@@ -19,6 +21,7 @@ use std::{
 pub use daemon::Daemon;
 pub use image::{busybox_tar, busybox_tree};
 pub use outcome::Outcome;
+pub use registry::{Answer, Registry};
 pub use sandbox::Sandbox;
 pub use words::split;
 
@@ -64,10 +67,40 @@ impl Berth {
         berth
     }
 
+    /// Starts an engine whose root directory is a file system of its own, of so many MiB; see [`Sandbox::leave_free`].
+    #[must_use]
+    pub fn start_on_small_disk(program: &str, mebibytes: u32) -> Self {
+        let mut sandbox = Sandbox::new();
+        sandbox.put_root_on_small_disk(mebibytes);
+        let mut berth =
+            Self { daemon: None, sandbox, program: PathBuf::from(program), options: Vec::new(), check_leaks: true };
+        berth.start_daemon();
+        berth
+    }
+
     /// Starts the daemon, if it does not run, and waits until it answers.
     pub fn start_daemon(&mut self) {
         if self.daemon.is_none() {
             self.daemon = Some(Daemon::start(&self.program, &self.sandbox, &self.options));
+        }
+    }
+
+    /// Starts the daemon anew, to end by SIGKILL where it reaches that point of `berth_sys::fault`.
+    pub fn start_daemon_to_die(&mut self, point: &str) {
+        self.stop_daemon();
+        self.daemon = Some(Daemon::start_to_die(&self.program, &self.sandbox, &self.options, point));
+    }
+
+    /// Waits for the end of a daemon that was to die.
+    ///
+    /// # Panics
+    /// If it lives on: the point was not reached.
+    #[track_caller]
+    pub fn await_death(&mut self) {
+        let mut daemon = self.daemon.take().expect("the daemon runs");
+        if !daemon.has_died() {
+            daemon.kill();
+            panic!("the daemon did not reach the point where it was to die");
         }
     }
 
@@ -110,6 +143,28 @@ impl Berth {
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.sandbox.root()
+    }
+
+    /// Everything the engine holds now, sorted: directories, blobs, names, addresses, cgroups, processes, mounts. What was refused, or taken
+    /// back, leaves it as it was.
+    #[must_use]
+    pub fn footprint(&self) -> Vec<String> {
+        leaks::footprint(&self.sandbox)
+    }
+
+    /// Waits until the engine holds just this again.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn footprint_is(&self, expected: &[String]) {
+        let differs = leaks::search(&self.sandbox, |sandbox| {
+            let now = leaks::footprint(sandbox);
+            let more = now.iter().filter(|found| !expected.contains(found)).map(|found| format!("more: {found}"));
+            let less = expected.iter().filter(|wanted| !now.contains(wanted)).map(|wanted| format!("less: {wanted}"));
+            more.chain(less).collect()
+        });
+        assert!(differs.is_empty(), "the engine holds something else: {differs:#?}");
     }
 
     /// Does without the search at the end, for a test that leaves something on purpose.
@@ -183,10 +238,12 @@ impl Drop for Berth {
         for id in ids.lines() {
             let _ = self.command(Client::Berth, &["rm", "-f", "-v", id]).output();
         }
-        let mut found = if self.check_leaks { leaks::search(&self.sandbox, leaks::with_the_daemon) } else { Vec::new() };
+        let mut found =
+            if self.check_leaks { leaks::search(&self.sandbox, leaks::with_the_daemon) } else { Vec::new() };
         self.stop_daemon();
         if self.check_leaks {
             found.extend(leaks::search(&self.sandbox, leaks::without_the_daemon));
+            found.extend(leaks::on_record(&self.sandbox));
         }
         self.sandbox.remove_cgroups();
         if !found.is_empty() && !std::thread::panicking() {

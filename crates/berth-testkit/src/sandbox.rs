@@ -1,6 +1,7 @@
 //! Namespaces and directories for one engine, held by a process that ends with the test.
 
 use std::{
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -64,6 +65,44 @@ impl Sandbox {
         self.path().join("root")
     }
 
+    /// The engine's root directory as it can be reached from outside, also if it is on a file system that only the namespaces have.
+    #[must_use]
+    pub fn visible_root(&self) -> PathBuf {
+        let inside = self.root();
+        Path::new("/proc")
+            .join(self.holder.id().to_string())
+            .join("root")
+            .join(inside.strip_prefix("/").unwrap_or(&inside))
+    }
+
+    /// Gives the root directory a file system of its own, of so many MiB.
+    ///
+    /// # Panics
+    /// If it cannot be mounted.
+    pub(crate) fn put_root_on_small_disk(&mut self, mebibytes: u32) {
+        std::fs::create_dir(self.root()).expect("a directory of our own");
+        let options = format!("size={mebibytes}m,mode=710");
+        let mounted =
+            self.command("mount").args(["-t", "tmpfs", "-o", &options, "berth-small-disk"]).arg(self.root()).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "mount, from Debian's util-linux");
+    }
+
+    /// Makes the root directory's own file system so large that just so many KiB are free.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn leave_free(&self, kibibytes: u64) {
+        let resized = |_| {
+            let stat = rustix::fs::statvfs(self.visible_root()).expect("mounted");
+            let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize / 1024;
+            let options = format!("remount,size={}k", used + kibibytes);
+            let mounted = self.command("mount").args(["-o", &options]).arg(self.root()).stderr(Stdio::null()).status();
+            mounted.is_ok_and(|status| status.success())
+        };
+        // Who writes meanwhile may have used more than would be left.
+        assert!((0..50).any(resized), "the root is a file system of its own");
+    }
+
     /// The engine's runtime directory.
     #[must_use]
     pub fn run(&self) -> PathBuf {
@@ -88,12 +127,34 @@ impl Sandbox {
         &self.cgroup_parent
     }
 
+    /// A process that holds the namespaces.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// A command that runs in the namespaces.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.holder.id().to_string(), "--net", "--mount", "--"]).arg(program);
         command
+    }
+
+    /// Runs something on a thread in the network namespace. Sockets made there belong there, whoever uses them later.
+    ///
+    /// # Panics
+    /// If the namespace cannot be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.holder.id())).expect("the holder lives");
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(network.as_fd(), kind).expect("these tests need root");
+                work()
+            });
+            thread.join().expect("what runs inside does not panic")
+        })
     }
 
     /// The output of a shell line in the namespaces.
@@ -132,7 +193,15 @@ fn remove_cgroup(directory: &Path) {
             remove_cgroup(&entry.path());
         }
     }
-    let _ = std::fs::remove_dir(directory);
+    // A process that ends because the daemon has may be on its last microseconds.
+    for _ in 0..50 {
+        match std::fs::remove_dir(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            _ => return,
+        }
+    }
 }
 
 impl Default for Sandbox {
