@@ -81,6 +81,50 @@ pub fn gzip(archive: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(format!("{}.gz", archive.display())))
 }
 
+/// An image of several layers of about 50 MB each, with files as a distribution has them.
+pub fn layered(directory: &Path, name: &str, layers: usize) -> Result<PathBuf> {
+    const SIZE: u64 = 50 << 20;
+    let path = directory.join(format!("{name}.tar"));
+    let mut archive = tar::Builder::new(BufWriter::new(File::create(&path).context("making an archive")?));
+    let (mut ids, mut members) = (Vec::new(), Vec::new());
+    for number in 0..layers {
+        let mut random = Random(0x2545_f491_4f6c_dd1d ^ (number as u64 + 1));
+        let file_path = directory.join(format!("{name}-{number}.layer"));
+        let mut layer = tar::Builder::new(BufWriter::new(File::create(&file_path).context("making a layer")?));
+        let mut total = 0;
+        for at in 0.. {
+            let size = if random.next() % 20 == 0 { random.next() % 1_000_000 } else { random.next() % 30_000 };
+            let content = content(&mut random, size as usize, at % 4);
+            file(&mut layer, &format!("layer{number}/d{}/f{at}", at % 40), &content)?;
+            total += size;
+            if total > SIZE {
+                break;
+            }
+        }
+        layer.into_inner()?.flush()?;
+        let mut layer = File::open(&file_path)?;
+        let id = digest(&mut layer)?;
+        layer.seek(SeekFrom::Start(0))?;
+        members.push(format!("{id}/layer.tar"));
+        archive.append_file(&members[number], &mut layer)?;
+        ids.push(format!("sha256:{id}"));
+        std::fs::remove_file(file_path)?;
+    }
+    let configuration = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": { "Cmd": ["sh"] },
+        "rootfs": { "type": "layers", "diff_ids": ids },
+    })
+    .to_string();
+    let document = format!("{}.json", hex(&Sha256::digest(configuration.as_bytes())));
+    file(&mut archive, &document, configuration.as_bytes())?;
+    let manifest = json!([{ "Config": document, "RepoTags": [format!("{name}:latest")], "Layers": members }]);
+    file(&mut archive, "manifest.json", manifest.to_string().as_bytes())?;
+    archive.into_inner()?.flush()?;
+    Ok(path)
+}
+
 type Layer = tar::Builder<BufWriter<File>>;
 
 fn image(directory: &Path, name: &str, mark: usize, fill: impl FnOnce(&mut Layer) -> Result<()>) -> Result<PathBuf> {

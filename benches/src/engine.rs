@@ -220,6 +220,11 @@ impl Engine {
         self.sandbox.path()
     }
 
+    /// Its namespaces, for what belongs to the place and not to the engine.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// The processes that run while no container does.
     pub fn daemons(&self) -> &[u32] {
         &self.daemons
@@ -236,6 +241,11 @@ impl Engine {
         match (self.kind, line) {
             (Kind::Podman, [verb @ ("run" | "create"), rest @ ..]) => {
                 command.extend(words(&[verb, "--cgroup-parent", &self.account.parent()]));
+                command.extend(words(rest));
+            }
+            // The others take a registry on loopback as it is.
+            (Kind::Podman, [verb @ ("pull" | "push"), rest @ ..]) => {
+                command.extend(words(&[verb, "--tls-verify=false"]));
                 command.extend(words(rest));
             }
             // Podman would wait ten seconds for a program that knows no SIGTERM.

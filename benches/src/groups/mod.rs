@@ -3,6 +3,8 @@
 mod exec;
 mod load;
 mod many;
+mod ports;
+mod registry;
 mod run;
 mod runtime;
 mod steps;
@@ -31,6 +33,8 @@ const IMAGE: &str = "bench-busybox";
 pub enum Group {
     /// `run --rm`.
     Run,
+    /// `run --rm` with published ports.
+    Ports,
     /// create, start, wait, rm.
     Steps,
     /// `exec`.
@@ -43,23 +47,36 @@ pub enum Group {
     Runtime,
     /// `load` of a whole distribution.
     Debian,
+    /// `pull` and `push`.
+    Registry,
 }
 
 impl Group {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 7] =
-        [Self::Run, Self::Steps, Self::Exec, Self::Load, Self::Many, Self::Runtime, Self::Debian];
+    pub const ALL: [Self; 9] = [
+        Self::Run,
+        Self::Ports,
+        Self::Steps,
+        Self::Exec,
+        Self::Load,
+        Self::Many,
+        Self::Runtime,
+        Self::Debian,
+        Self::Registry,
+    ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Run => "run",
+            Self::Ports => "ports",
             Self::Steps => "steps",
             Self::Exec => "exec",
             Self::Load => "load",
             Self::Many => "many",
             Self::Runtime => "runtime",
             Self::Debian => "debian",
+            Self::Registry => "registry",
         }
     }
 
@@ -72,12 +89,14 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Self::Run => "`run --rm IMAGE true`",
+            Self::Ports => "`run --rm -p ... IMAGE true`",
             Self::Steps => "`create`, `start`, `wait` and `rm` of one container that runs `true`",
             Self::Exec => "`exec` of `true` in a running container",
             Self::Load => "`load` of an image archive",
             Self::Many => "Many containers that sleep, without network",
             Self::Runtime => "OCI runtimes: `run` of a bundle that runs `true`",
             Self::Debian => "`load` of a Debian root file system",
+            Self::Registry => "`pull` and `push` of a large image, with a registry on loopback",
         }
     }
 
@@ -96,12 +115,14 @@ impl Group {
         let reference = field.engines[0].reference()?;
         let measure = match self {
             Self::Run => run::measure,
+            Self::Ports => ports::measure,
             Self::Steps => steps::measure,
             Self::Exec => exec::measure,
             Self::Load => load::measure,
             Self::Many => many::measure,
             Self::Runtime => runtime::measure,
             Self::Debian => load::measure_debian,
+            Self::Registry => registry::measure,
         };
         let rows = measure(setting, &mut field)?;
         let used: f64 = field.engines.iter().filter_map(|engine| engine.account.cpu().ok()).sum();
