@@ -8,14 +8,24 @@ use std::{
 /// The layers, lowest first. A crate may know those below it; beside it, only those drawn in [`SIDEWAYS`].
 const LAYERS: [&[&str]; 5] = [
     &["berth-model", "berth-oci", "berth-api", "berth-proto", "berth-init"],
-    &["berth-sys", "berth-cgroup", "berth-store", "berth-content", "berth-archive", "berth-snapshot", "berth-net"],
-    &["berth-runtime", "berth-shim", "berth-image", "berth-engine"],
-    &["berth-client", "berth-daemon", "berth-cli"],
+    &[
+        "berth-sys",
+        "berth-cgroup",
+        "berth-store",
+        "berth-content",
+        "berth-archive",
+        "berth-snapshot",
+        "berth-ports",
+        "berth-net",
+        "berth-distribution",
+    ],
+    &["berth-runtime", "berth-shim", "berth-dns", "berth-image", "berth-engine"],
+    &["berth-client", "berth-daemon", "berth-registry", "berth-cli"],
     &["berth"],
 ];
 
 /// Arrows within a layer, as ARCHITECTURE.md draws them.
-const SIDEWAYS: [(&str, &str); 14] = [
+const SIDEWAYS: [(&str, &str); 17] = [
     ("berth-oci", "berth-model"),
     ("berth-api", "berth-model"),
     ("berth-cgroup", "berth-sys"),
@@ -24,9 +34,12 @@ const SIDEWAYS: [(&str, &str); 14] = [
     ("berth-snapshot", "berth-archive"),
     ("berth-net", "berth-sys"),
     ("berth-net", "berth-store"),
+    ("berth-net", "berth-ports"),
+    ("berth-ports", "berth-sys"),
     ("berth-content", "berth-store"),
     ("berth-shim", "berth-runtime"),
     ("berth-engine", "berth-image"),
+    ("berth-engine", "berth-dns"),
     ("berth-cli", "berth-client"),
     ("berth-content", "berth-archive"),
     ("berth-content", "berth-sys"),
