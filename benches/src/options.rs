@@ -12,14 +12,16 @@ Measures Berth beside docker, podman, crun and runc, as far as they are installe
 
 Usage: cargo run --release -p bench -- [GROUP...] [OPTION...]
 
-Groups (default: all but debian):
+Groups (default: all but debian and registry):
   run       run --rm of `true`, without network and on the default bridge
+  ports     the same with a published port
   steps     create, start, wait and rm of one container
   exec      exec of `true` in a running container
   load      loading an image archive: busybox, and 100 MB of mixed files
   many      100, 300 and 1,000 containers: starting, ps, memory, exec, removing
   runtime   run of a bundle by the OCI runtimes
   debian    loading a Debian root file system (debootstrap makes it, from a mirror)
+  registry  pull and push of an image of 1.1 GB in 22 layers, with Debian's docker-registry
 
 Options:
   --quick           a third of the samples, and at most 100 containers
