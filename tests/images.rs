@@ -222,6 +222,26 @@ fn search_asks_a_registry_by_a_word() {
 }
 
 #[test]
+fn search_finds_what_only_users_may_see() {
+    let berth = start();
+    let passwords = berth.sandbox().path().join("users");
+    let mut add = std::process::Command::new(crate::BERTH);
+    add.args(["registry", "user", "add"]).arg(&passwords).arg("ann");
+    berth_testkit::Outcome::of(&mut add, b"one\n").succeeds();
+    let options = ["--htpasswd", &passwords.to_string_lossy()];
+    let registry = berth_testkit::Registry::start(crate::BERTH, berth.sandbox(), 5000, &options);
+    let address = registry.address();
+    let search = || berth.run(&format!("search --format '{{{{.Name}}}}' {address}/box"));
+    search().prints("");
+    berth.run(&format!("login -u ann -p one {address}")).exits(0);
+    berth.run(&format!("tag busybox {address}/tools/box:1")).succeeds();
+    berth.run(&format!("push -q {address}/tools/box:1")).exits(0);
+    search().prints("tools/box\n");
+    berth.run(&format!("logout {address}")).exits(0);
+    search().prints("");
+}
+
+#[test]
 fn import_fetches_what_has_a_url() {
     let berth = start();
     let tar = berth.sandbox().path().join("served/box.tar");

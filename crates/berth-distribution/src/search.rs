@@ -52,6 +52,10 @@ impl Registries {
     ) -> Result<Vec<Found>, DistributionError> {
         let (domain, word) = split(term);
         let session = self.session(domain, credentials.clone())?;
+        if !credentials.is_empty() {
+            // A search is answered to everybody, with what everybody may see. This is what makes us say who we are.
+            session.send(Ask::new("GET", session.url(""), ""), cancel)?.forget();
+        }
         let url = session.origin().at("/v1/search").with_query("q", word).with_query("n", &limit.to_string());
         let mut response = session.send(Ask::new("GET", url.clone(), ""), cancel)?;
         let (method, url, status) = ("GET".to_owned(), url.to_string(), Status(response.status()));
