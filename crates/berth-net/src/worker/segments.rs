@@ -14,7 +14,8 @@ use crate::netlink::{Batch, NetlinkError};
 use crate::network::Network;
 
 /// How many ports of a bridge are used. The kernel has 1,023; but a broadcast is queued for every port at once, in a queue of 1,000
-/// (`net.core.netdev_max_backlog`), where those of this bridge and of the next one in the row have to fit.
+/// (`net.core.netdev_max_backlog`), where those of this bridge and of the next one in the row should fit. That this queue is what lost
+/// frames with fuller bridges is a guess (docs/design/network.md).
 const PORTS: usize = 450;
 /// A bridge with less room than this is passed over when ports are counted: counting costs milliseconds.
 const WORTHWHILE: usize = 50;
