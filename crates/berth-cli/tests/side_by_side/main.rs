@@ -19,6 +19,9 @@ use server::Server;
 /// Makes this program our client.
 const AS_CLIENT: &str = "BERTH_TEST_AS_CLIENT";
 
+/// The major version of the reference client that ours is compared with.
+const REFERENCE: u32 = 28;
+
 fn main() -> ExitCode {
     if env::var_os(AS_CLIENT).is_some() {
         return berth_cli::main(env::args_os().skip(1).collect());
@@ -28,10 +31,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let reference =
-        Command::new("docker").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let reference = reference_is_installed();
     if !reference {
-        println!("the reference client is not installed: only ours is run");
+        println!("docker {REFERENCE} is not installed: only our client is run");
     }
     let directory = tempfile::tempdir().expect("directory");
     let socket = directory.path().join("paper.sock");
@@ -48,6 +50,12 @@ fn main() -> ExitCode {
     }
     println!("{} scenarios, {failures} differ", chosen.len());
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Clients of other versions print other things.
+fn reference_is_installed() -> bool {
+    let version = Command::new("docker").arg("--version").output();
+    version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).contains(&format!("version {REFERENCE}.")))
 }
 
 /// What a client did.
