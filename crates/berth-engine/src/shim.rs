@@ -76,23 +76,10 @@ impl Launcher {
         &self.cgroup
     }
 
-    /// Starts a shim and, by it, its container. `descriptors` are those the request speaks of.
-    pub(crate) async fn launch(
-        &self,
-        id: &ContainerId,
-        request: LaunchRequest,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(Shim, LaunchResponse), LaunchError> {
-        let socket = PathBuf::from(&request.socket_path);
-        let client = self.fork_shim(id).map_err(EngineError::io("starting the shim of", id.short()));
-        let shim = Shim { id: id.clone(), client: client.map_err(LaunchError::Broken)?, socket };
-        match shim.client.call_with_fds(SERVICE, "Launch", &request, descriptors).await {
-            Ok(response) => Ok((shim, response)),
-            Err(error) => Err(match launch_failure(&error) {
-                Some(failure) => LaunchError::Failed(failure),
-                None => LaunchError::Broken(shim.failed(error)),
-            }),
-        }
+    /// Starts the shim of a container, which waits to hear what to launch. It leaves again when it is dropped before.
+    pub(crate) fn fork(&self, id: &ContainerId) -> Result<Newborn, EngineError> {
+        let client = self.fork_shim(id).map_err(EngineError::io("starting the shim of", id.short()))?;
+        Ok(Newborn { id: id.clone(), client })
     }
 
     fn fork_shim(&self, id: &ContainerId) -> io::Result<Client> {
@@ -110,9 +97,36 @@ impl Launcher {
 
     /// Starts one of the programs of the sealed copy, by its name and arguments. It has nothing of ours but its stdin.
     pub(crate) fn start(&self, words: &[&str], stdin: BorrowedFd<'_>) -> io::Result<Spawned> {
-        start(&self.program, &self.nothing, words, stdin)
+        start(&self.program, &self.nothing, words, &[], stdin)
     }
 }
+
+/// A shim that has no container yet.
+pub(crate) struct Newborn {
+    id: ContainerId,
+    client: Client,
+}
+
+impl Newborn {
+    /// Starts the container. `descriptors` are those the request speaks of.
+    pub(crate) async fn launch(
+        self,
+        request: LaunchRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(Shim, LaunchResponse), LaunchError> {
+        let shim = Shim { id: self.id, client: self.client, socket: PathBuf::from(&request.socket_path) };
+        match shim.client.call_with_fds(SERVICE, "Launch", &request, descriptors).await {
+            Ok(response) => Ok((shim, response)),
+            Err(error) => Err(match launch_failure(&error) {
+                Some(failure) => LaunchError::Failed(failure),
+                None => LaunchError::Broken(shim.failed(error)),
+            }),
+        }
+    }
+}
+
+/// Without its cache of freed pieces, which count as used, glibc's allocator can give back most of what a start needed (tunables in its manual).
+const ZYGOTE_ENVIRONMENT: &[&str] = &["GLIBC_TUNABLES=glibc.malloc.tcache_count=0"];
 
 /// Starts a zygote and gives its socket. It ends when that is closed, be it by our death.
 fn start_zygote(program: &OwnedFd, nothing: &OwnedFd, cgroup: &str) -> io::Result<OwnedFd> {
@@ -120,13 +134,20 @@ fn start_zygote(program: &OwnedFd, nothing: &OwnedFd, cgroup: &str) -> io::Resul
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(io::Error::from)?;
     // The last one is room for the words by which `ps` will show shims.
     let room = " ".repeat("-id".len() + ID_LENGTH);
-    let spawned = start(program, nothing, &["berth-shim", "--zygote", cgroup, &room], theirs.as_fd())?;
+    let spawned =
+        start(program, nothing, &["berth-shim", "--zygote", cgroup, &room], ZYGOTE_ENVIRONMENT, theirs.as_fd())?;
     tokio::spawn(reap(spawned.pidfd));
     Ok(ours)
 }
 
-fn start(program: &OwnedFd, nothing: &OwnedFd, words: &[&str], stdin: BorrowedFd<'_>) -> io::Result<Spawned> {
-    let (arguments, environment) = (CStrings::from_texts(words)?, CStrings::new(Vec::new()));
+fn start(
+    program: &OwnedFd,
+    nothing: &OwnedFd,
+    words: &[&str],
+    environment: &[&str],
+    stdin: BorrowedFd<'_>,
+) -> io::Result<Spawned> {
+    let (arguments, environment) = (CStrings::from_texts(words)?, CStrings::from_texts(environment)?);
     SpawnRequest {
         program: Program::Descriptor(program.as_fd()),
         arguments: &arguments,

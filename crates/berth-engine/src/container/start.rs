@@ -61,6 +61,8 @@ impl Container {
         self.clear_shim().await;
         self.visitors.writers_left().await;
         let engine = Arc::clone(&self.engine);
+        // The shim is born while its bundle is written: a process takes as long as some files.
+        let shim = engine.launcher.fork(&view.id).map_err(LaunchError::Broken)?;
         let prepared = {
             let view = Arc::clone(view);
             blocking(move || prepare(&engine, &view)).await.map_err(LaunchError::Broken)?
@@ -75,7 +77,7 @@ impl Container {
             request.attaches.push(LaunchAttach { streams: Some(attach.streams), fd });
             descriptors.push(attach.socket.as_fd());
         }
-        let (shim, response) = self.engine.launcher.launch(&view.id, request, &descriptors).await?;
+        let (shim, response) = shim.launch(request, &descriptors).await?;
         fault::point("start:launched");
         drop(early);
         Ok((shim, response, prepared.network))
