@@ -107,6 +107,9 @@ pub fn labels(labels: &BTreeMap<String, String>) -> String {
 
 /// The reference of a container's image as `ps` shows it: familiar, without a digest, and with a tag only if it has one.
 pub fn image_name(reference: &str) -> String {
+    if !reference.contains(['/', ':', '@']) {
+        return reference.to_owned();
+    }
     let Ok(parsed) = reference.parse::<ImageRef>() else { return reference.to_owned() };
     match parsed.tag() {
         Some(tag) if reference.split('@').next().is_some_and(|name| name.ends_with(&format!(":{tag}"))) => {

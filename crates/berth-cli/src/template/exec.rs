@@ -161,6 +161,7 @@ impl<'t> Execution<'t> {
     fn print(&mut self, value: &Value) -> Evaluated<()> {
         match value {
             Value::Missing | Value::Null => self.write("<no value>"),
+            Value::Text(text) => self.write(text),
             value => self.write(&display(value)),
         }
     }
