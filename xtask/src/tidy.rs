@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 5] = [
         "berth-snapshot",
         "berth-ports",
         "berth-net",
+        "berth-http",
         "berth-distribution",
     ],
     &["berth-runtime", "berth-shim", "berth-dns", "berth-image", "berth-engine"],
@@ -25,7 +26,7 @@ const LAYERS: [&[&str]; 5] = [
 ];
 
 /// Arrows within a layer, as ARCHITECTURE.md draws them.
-const SIDEWAYS: [(&str, &str); 17] = [
+const SIDEWAYS: [(&str, &str); 18] = [
     ("berth-oci", "berth-model"),
     ("berth-api", "berth-model"),
     ("berth-cgroup", "berth-sys"),
@@ -37,6 +38,7 @@ const SIDEWAYS: [(&str, &str); 17] = [
     ("berth-net", "berth-ports"),
     ("berth-ports", "berth-sys"),
     ("berth-content", "berth-store"),
+    ("berth-distribution", "berth-http"),
     ("berth-shim", "berth-runtime"),
     ("berth-engine", "berth-image"),
     ("berth-engine", "berth-dns"),

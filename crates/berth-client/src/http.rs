@@ -1,6 +1,5 @@
 //! HTTP/1.1 as the Engine API uses it, from the client's side.
 
-pub(crate) mod body;
 pub(crate) mod connection;
 pub mod elements;
 pub mod response;

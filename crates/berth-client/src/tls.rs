@@ -4,11 +4,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
+use berth_http::tls::AnyPeer;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::endpoint::{Endpoint, TlsFiles, TlsMode};
 use crate::error::ClientError;
@@ -36,7 +36,7 @@ fn configuration(files: &TlsFiles) -> Result<ClientConfig, ClientError> {
         .map_err(|error| ClientError::Tls { endpoint: "the TLS library".to_owned(), reason: error.to_string() })?;
     let builder = match files.mode {
         TlsMode::Verify => builder.with_root_certificates(authorities(files)?),
-        TlsMode::Encrypt => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyPeer(provider))),
+        TlsMode::Encrypt => builder.dangerous().with_custom_certificate_verifier(AnyPeer::new(provider)),
     };
     // A client without a certificate is allowed to try: the daemon decides whether it needs one.
     match (&files.cert, &files.key) {
@@ -59,50 +59,9 @@ fn authorities(files: &TlsFiles) -> Result<RootCertStore, ClientError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, &error))?.collect();
-    found.map_err(|error| unreadable(path, &error))
+    berth_http::tls::certificates(path).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> ClientError {
     ClientError::Tls { endpoint: path.display().to_string(), reason: error.to_string() }
-}
-
-/// Accepts any certificate: what docker's `--tls` without `--tlsverify` asks for. Signatures are still checked.
-#[derive(Debug)]
-struct AnyPeer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyPeer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -3,8 +3,6 @@
 //! It blocks. Whoever fetches layers does so on threads of its own, so that bytes go from the socket into the caller's buffer and from
 //! there into a file without another thread or another copy on the way.
 
-mod body;
-
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
@@ -12,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_http::{Buffered, Head, HeadError, Remaining};
 use berth_model::Cancel;
 use rustls::ClientConfig;
 
@@ -20,10 +19,7 @@ use crate::{
     socket::{DialError, Stream},
     url::{Origin, Url},
 };
-use body::Remaining;
 
-/// How much is read at a time where nobody wants more at once.
-const READ: usize = 32 * 1024;
 /// No head of an answer is longer, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 /// Servers close connections that are idle for longer than a minute or so.
@@ -54,20 +50,7 @@ pub(crate) struct Agent {
     idle: Mutex<HashMap<Origin, Vec<(Connection, Instant)>>>,
 }
 
-/// Bytes that were read too far stay with their connection.
-pub(crate) struct Connection {
-    stream: Stream,
-    buffer: Vec<u8>,
-    used: usize,
-}
-
-/// Status and headers; names are in lower case.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Head {
-    pub status: u16,
-    pub keep_alive: bool,
-    headers: Vec<(String, String)>,
-}
+type Connection = Buffered<Stream>;
 
 /// An answer whose body is still to be read. Read to its end, its connection is used again.
 pub(crate) struct Response {
@@ -103,7 +86,7 @@ impl Agent {
     /// Sends a request and reads the head of its answer.
     pub fn send(self: &Arc<Self>, request: &mut Request<'_>, cancel: &Cancel) -> Result<Response, SendError> {
         if let Some(mut connection) = self.idle_connection(&request.url.origin) {
-            connection.stream.serve(cancel);
+            connection.stream_mut().serve(cancel);
             match self.exchange(&mut connection, request) {
                 Ok(head) => return Ok(self.response(connection, head, request)),
                 // The server may have closed it just now; what can be sent again is.
@@ -115,7 +98,7 @@ impl Agent {
         }
         let proxy = self.proxies.serving(&request.url.origin);
         let stream = Stream::dial(&request.url.origin, &self.tls, proxy, cancel)?;
-        let mut connection = Connection { stream, buffer: Vec::new(), used: 0 };
+        let mut connection = Connection::new(stream);
         let head = self.exchange(&mut connection, request).map_err(SendError::Io)?;
         Ok(self.response(connection, head, request))
     }
@@ -125,10 +108,12 @@ impl Agent {
         match sent {
             // A server that refuses a body may answer and hang up before it has read all of it.
             Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                connection.read_head().map(|head| Head { keep_alive: false, ..head }).map_err(|_| error)
+                let mut head = read_head(connection).map_err(|_| error)?;
+                head.keep_alive = false;
+                Ok(head)
             }
             Err(error) => Err(error),
-            Ok(()) => connection.read_head(),
+            Ok(()) => read_head(connection),
         }
     }
 
@@ -156,13 +141,14 @@ impl Agent {
             head.push_str(&format!("Content-Length: {length}\r\n"));
         }
         head.push_str("\r\n");
-        connection.stream.write_all(head.as_bytes())?;
+        let stream = connection.stream_mut();
+        stream.write_all(head.as_bytes())?;
         match &mut request.body {
             Body::Nothing => {}
-            Body::Bytes(bytes) => connection.stream.write_all(bytes)?,
-            Body::Stream(source, length) => send_stream(&mut connection.stream, *source, *length)?,
+            Body::Bytes(bytes) => stream.write_all(bytes)?,
+            Body::Stream(source, length) => send_stream(stream, *source, *length)?,
         }
-        connection.stream.flush()
+        stream.flush()
     }
 
     fn response(self: &Arc<Self>, connection: Connection, head: Head, request: &Request<'_>) -> Response {
@@ -176,7 +162,7 @@ impl Agent {
     fn idle_connection(&self, origin: &Origin) -> Option<Connection> {
         loop {
             let (mut connection, since) = self.lock().get_mut(origin)?.pop()?;
-            if since.elapsed() < IDLE && connection.used == connection.buffer.len() && connection.stream.is_quiet() {
+            if since.elapsed() < IDLE && connection.unused().is_empty() && connection.stream_mut().is_quiet() {
                 return Some(connection);
             }
         }
@@ -206,83 +192,11 @@ fn send_stream(stream: &mut Stream, source: &mut dyn Read, length: u64) -> io::R
     Ok(())
 }
 
-impl Head {
-    /// The value of a header; `name` in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// All values of a header.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.headers.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-}
-
-impl Connection {
-    /// Reads the head of an answer, passing over interim ones.
-    fn read_head(&mut self) -> io::Result<Head> {
-        loop {
-            if let Some(head) = self.parse_head()? {
-                if head.status >= 200 {
-                    return Ok(head);
-                }
-                continue;
-            }
-            if self.buffer.len() - self.used > MAX_HEAD {
-                return Err(io::Error::other("malformed HTTP response: its head is too long"));
-            }
-            if self.fill()? == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "EOF"));
-            }
-        }
-    }
-
-    fn parse_head(&mut self) -> io::Result<Option<Head>> {
-        let mut headers = [httparse::EMPTY_HEADER; 100];
-        let mut parsed = httparse::Response::new(&mut headers);
-        let malformed = |error| io::Error::other(format!("malformed HTTP response: {error}"));
-        let length = match parsed.parse(&self.buffer[self.used..]).map_err(malformed)? {
-            httparse::Status::Complete(length) => length,
-            httparse::Status::Partial => return Ok(None),
-        };
-        let headers = parsed.headers.iter();
-        let headers = headers.map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()));
-        let headers = headers.collect();
-        let mut head = Head { status: parsed.code.unwrap_or_default(), keep_alive: false, headers };
-        let closes = head.all("connection").any(|value| value.to_ascii_lowercase().contains("close"));
-        head.keep_alive = parsed.version == Some(1) && !closes;
-        self.used += length;
-        Ok(Some(head))
-    }
-
-    /// Reads more behind what is there.
-    fn fill(&mut self) -> io::Result<usize> {
-        if self.used == self.buffer.len() {
-            self.buffer.clear();
-            self.used = 0;
-        }
-        let have = self.buffer.len();
-        self.buffer.resize(have + READ, 0);
-        let read = self.stream.read(&mut self.buffer[have..]);
-        self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
-        read
-    }
-
-    fn unused(&self) -> &[u8] {
-        &self.buffer[self.used..]
-    }
-
-    /// Gives what was read too far, or reads straight into the caller's buffer.
-    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let have = self.unused();
-        if have.is_empty() {
-            return self.stream.read(buffer);
-        }
-        let count = have.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&have[..count]);
-        self.used += count;
-        Ok(count)
-    }
+fn read_head(connection: &mut Connection) -> io::Result<Head> {
+    Head::read(connection, MAX_HEAD).map_err(|error| match error {
+        HeadError::Io(error) => error,
+        malformed => io::Error::other(malformed),
+    })
 }
 
 impl Response {

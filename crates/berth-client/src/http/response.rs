@@ -3,10 +3,10 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use berth_http::{Head, Remaining};
 use serde::de::DeserializeOwned;
 
-use super::body::Remaining;
-use super::connection::{Connection, Head};
+use super::connection::Connection;
 use super::elements::Elements;
 use crate::client::Client;
 use crate::error::ClientError;
@@ -122,7 +122,7 @@ impl<'c> Response<'c> {
 impl Read for Response<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(connection) = &mut self.connection else { return Ok(0) };
-        let count = self.remaining.read(connection, buffer)?;
+        let count = connection.read_body(&mut self.remaining, buffer)?;
         self.release_if_done();
         Ok(count)
     }
