@@ -56,3 +56,73 @@ fn the_log_goes_on_without_the_daemon() {
     assert!(lines.len() > 20 && lines.iter().copied().eq(0..lines.len() as u32), "{lines:?}");
     eventually("it goes on", || berth.run("logs on").stdout.lines().count() > lines.len());
 }
+
+/// Files of a container's `local` log, in order of their names.
+fn local_files(berth: &berth_testkit::Berth, id: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(berth.root().join("containers").join(id).join("local-logs")).expect("readable");
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_local_log_is_read_like_any_other() {
+    let berth = start();
+    let script = "echo one; echo two >&2; printf \"\\377\\n\"; printf torn";
+    let id = berth
+        .run(&format!(
+            "run -d --name ll --log-driver local --log-opt labels=who --label who=me busybox sh -c '{script}'"
+        ))
+        .succeeds();
+    berth.run("wait ll").prints("0\n");
+    assert_eq!(local_files(&berth, &id), ["container.log"]);
+    berth.run("inspect -f '{{.HostConfig.LogConfig.Type}} [{{.LogPath}}]' ll").prints("local []\n");
+    for client in [berth_testkit::Client::Berth, berth_testkit::Client::Docker] {
+        let outcome = berth.run_as(client, "logs ll");
+        assert_eq!(outcome.stderr, "two\n");
+        assert!(outcome.stdout.starts_with("one\n") && outcome.stdout.ends_with("\ntorn"), "{outcome:?}");
+        berth.run_as(client, "logs -n 1 ll").prints("torn");
+        berth.run_as(client, "logs --until 1h ll").prints("");
+        assert!(berth.run_as(client, "logs --details --since 1h ll").stdout.starts_with("who=me one\n"));
+    }
+    // What the container wrote comes as it was, also where it is no text.
+    let (words, log) = (["logs", "ll"], b"one\n\xff\ntorn");
+    let mut command = berth.command(berth_testkit::Client::Berth, &words);
+    assert_eq!(command.output().expect("it runs").stdout, log);
+    assert!(berth.run("start -a ll").stdout.ends_with("torn"));
+    assert_eq!(berth.run("logs ll").stderr, "two\ntwo\n");
+}
+
+#[test]
+fn a_local_log_is_rotated_compressed_and_followed() {
+    let berth = start();
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; sleep 0.2; echo end";
+    let options = "--log-driver local --log-opt max-size=10k --log-opt max-file=3";
+    let id = berth.run(&format!("run -d --name rr {options} busybox sh -c '{script}'")).succeeds();
+    let followed = berth.run("logs -f -n 3 rr").succeeds();
+    assert!(followed.ends_with("end"), "{followed}");
+    berth.run("wait rr").prints("0\n");
+    eventually("rotated files are compressed", || {
+        local_files(&berth, &id) == ["container.log", "container.log.1.gz", "container.log.2.gz"]
+    });
+    berth.run("logs -n 3 rr").prints("line 1998\nline 1999\nend\n");
+    let kept = berth.run("logs rr").succeeds();
+    let first = kept.lines().next().expect("a line");
+    let number: usize = first.trim_start_matches("line ").parse().expect("a whole line");
+    // The oldest are gone, and of the others none is missing.
+    assert!(number > 0 && kept.lines().count() == 2001 - number, "{first}");
+    berth
+        .run("run --log-driver local --log-opt nope=1 busybox")
+        .fails(125, "unknown log opt 'nope' for log driver local");
+    let one = "run --log-driver local --log-opt max-file=1 busybox";
+    berth.run(one).fails(125, "compression cannot be enabled when max file count is 1");
+}
+
+#[test]
+fn a_daemon_has_a_log_driver_of_its_choice() {
+    let berth = berth_testkit::Berth::start_empty(crate::BERTH, &["--log-driver", "local", "--log-opt", "max-file=7"]);
+    berth.run("info -f {{.LoggingDriver}}").prints("local\n");
+    berth.run("create --name cc --log-opt max-size=1m hello-world").succeeds();
+    let format = "'{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Config}}'";
+    berth.run(&format!("inspect -f {format} cc")).prints("local map[max-file:7 max-size:1m]\n");
+}

@@ -20,33 +20,45 @@ impl ByteSize {
     pub fn bytes(self) -> u64 {
         self.0
     }
+
+    /// Reads a size whose suffixes are decimal, as those of logs are: 1k is 1000, and so is 1KiB.
+    ///
+    /// # Errors
+    /// [`InvalidSize`] for a text that is none.
+    pub fn from_decimal(text: &str) -> Result<Self, InvalidSize> {
+        parse(text, 1000)
+    }
 }
 
 impl FromStr for ByteSize {
     type Err = InvalidSize;
 
     fn from_str(text: &str) -> Result<Self, InvalidSize> {
-        let invalid = || InvalidSize(text.to_owned());
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, suffix) = text.split_at(split);
-        let suffix = suffix.strip_prefix(' ').unwrap_or(suffix).to_ascii_lowercase();
-        let power = match suffix.as_str() {
-            "" | "b" => 0,
-            "k" | "kb" | "kib" => 1,
-            "m" | "mb" | "mib" => 2,
-            "g" | "gb" | "gib" => 3,
-            "t" | "tb" | "tib" => 4,
-            "p" | "pb" | "pib" => 5,
-            _ => return Err(invalid()),
-        };
-        let unit = 1024_u64.pow(power);
-        if let Ok(whole) = number.parse::<u64>() {
-            return whole.checked_mul(unit).filter(|n| i64::try_from(*n).is_ok()).map(Self).ok_or_else(invalid);
-        }
-        let fraction: f64 = number.parse().map_err(|_| invalid())?;
-        let bytes = fraction * unit as f64;
-        if bytes < i64::MAX as f64 { Ok(Self(bytes as u64)) } else { Err(invalid()) }
+        parse(text, 1024)
     }
+}
+
+fn parse(text: &str, base: u64) -> Result<ByteSize, InvalidSize> {
+    let invalid = || InvalidSize(text.to_owned());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(split);
+    let suffix = suffix.strip_prefix(' ').unwrap_or(suffix).to_ascii_lowercase();
+    let power = match suffix.as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        "p" | "pb" | "pib" => 5,
+        _ => return Err(invalid()),
+    };
+    let unit = base.pow(power);
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(unit).filter(|n| i64::try_from(*n).is_ok()).map(ByteSize).ok_or_else(invalid);
+    }
+    let fraction: f64 = number.parse().map_err(|_| invalid())?;
+    let bytes = fraction * unit as f64;
+    if bytes < i64::MAX as f64 { Ok(ByteSize(bytes as u64)) } else { Err(invalid()) }
 }
 
 impl fmt::Display for ByteSize {
@@ -111,6 +123,9 @@ mod tests {
             ("1 gb", 1 << 30),
         ] {
             assert_eq!(text.parse::<ByteSize>().expect(text).bytes(), bytes, "{text}");
+        }
+        for (text, bytes) in [("20m", 20_000_000), ("1.5KiB", 1500), ("7", 7)] {
+            assert_eq!(ByteSize::from_decimal(text).expect(text).bytes(), bytes, "{text}");
         }
         for bad in ["", "k", "-1", "1x", "1.2.3", "9999999999g", "1kk"] {
             assert_eq!(bad.parse::<ByteSize>().expect_err(bad).to_string(), format!("invalid size: '{bad}'"));

@@ -2,11 +2,12 @@
 //!
 //! Messages are generated from the files in `proto/` by `cargo xtask gen` and committed. [`ttrpc`] is the transport
 //! between a manager and its shims, without any I/O; [`client`] drives it over tokio and exists only with the feature of
-//! that name, so that the shim stays free of it. gRPC services are not here yet.
+//! that name, so that the shim stays free of it. [`local_log`] is a format of files that shim and manager share. gRPC services are not here yet.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "client")]
 pub mod client;
+pub mod local_log;
 pub mod ttrpc;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]

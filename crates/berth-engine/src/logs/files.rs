@@ -1,20 +1,16 @@
-//! The files of the json-file format: the present one, and older ones that were rotated away, some of them compressed.
+//! A container's log files: the present one, and older ones that were rotated away, some of them compressed.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
-
-use super::{LogLine, LogStream};
+use super::{LogLine, format::Format};
 use crate::EngineError;
 
-/// How much is read from the end at once while looking for the last lines.
-const BLOCK: u64 = 64 * 1024;
 /// Lines handed on at once.
 const BATCH: usize = 256;
 /// More rotated files than this are nobody's log.
@@ -23,6 +19,7 @@ const MOST_FILES: u32 = 10_000;
 /// A container's log files, read in the order they were written.
 pub(super) struct LogFiles {
     path: PathBuf,
+    format: Format,
     /// Older files that are still to be read, and from where.
     older: VecDeque<(PathBuf, Start)>,
     current: Option<Open>,
@@ -35,8 +32,8 @@ pub(super) struct LogFiles {
 enum Start {
     Beginning,
     Offset(u64),
-    /// After so many lines; for compressed files, which cannot be read from their end.
-    Line(u64),
+    /// After so many records; for compressed files, which cannot be read from their end.
+    Record(u64),
 }
 
 /// The file that is being read.
@@ -45,15 +42,15 @@ struct Open {
     /// The present file's inode; `None` for an older file.
     inode: Option<u64>,
     position: u64,
-    /// A line whose end is not written yet.
+    /// A record whose end is not written yet.
     unfinished: Vec<u8>,
 }
 
 impl LogFiles {
     /// Opens them at the beginning, or so that `tail` lines are left.
-    pub(super) fn open(path: &Path, tail: Option<u64>, end: Option<u64>) -> Result<Self, EngineError> {
+    pub(super) fn open(path: &Path, format: Format, tail: Option<u64>, end: Option<u64>) -> Result<Self, EngineError> {
         let failed = |error| EngineError::io("reading the log", path)(error);
-        let mut files = Self { path: path.to_owned(), older: VecDeque::new(), current: None, end };
+        let mut files = Self { path: path.to_owned(), format, older: VecDeque::new(), current: None, end };
         let start = match tail {
             None => {
                 files.older = rotated(path).map(|file| (file, Start::Beginning)).collect();
@@ -86,8 +83,8 @@ impl LogFiles {
                 continue;
             };
             let limit = if open.inode.is_some() { self.end } else { None };
-            match open.next_line(limit)? {
-                Some(line) => lines.extend(parse(&line)),
+            match open.next_record(self.format, limit)? {
+                Some(record) => lines.extend(self.format.parse(&record)),
                 None if open.inode.is_none() => self.next_older()?,
                 None if self.end.is_none() && self.was_rotated()? => self.current = None,
                 None => break,
@@ -110,7 +107,7 @@ impl LogFiles {
     fn next_older(&mut self) -> io::Result<()> {
         self.current = match self.older.pop_front() {
             None => open_present(&self.path, 0)?,
-            Some((path, start)) => open_older(&path, start)?,
+            Some((path, start)) => open_older(&path, self.format, start)?,
         };
         Ok(())
     }
@@ -119,7 +116,7 @@ impl LogFiles {
     fn seek_tail(&mut self, mut wanted: u64) -> io::Result<u64> {
         let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
         let (offset, found) = match File::open(&self.path) {
-            Ok(file) => tail_offset(file, self.end.unwrap_or(length), wanted)?,
+            Ok(file) => self.format.tail(&file, self.end.unwrap_or(length), wanted)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
             Err(error) => return Err(error),
         };
@@ -129,12 +126,12 @@ impl LogFiles {
                 break;
             }
             let (start, found) = if is_compressed(&path) {
-                let total = count_lines(&path)?;
-                (Start::Line(total.saturating_sub(wanted)), total.min(wanted))
+                let total = self.format.count(&mut *reader_of(&path, File::open(&path)?))?;
+                (Start::Record(total.saturating_sub(wanted)), total.min(wanted))
             } else {
                 let file = File::open(&path)?;
                 let length = file.metadata()?.len();
-                let (offset, found) = tail_offset(file, length, wanted)?;
+                let (offset, found) = self.format.tail(&file, length, wanted)?;
                 (Start::Offset(offset), found)
             };
             wanted -= found;
@@ -145,19 +142,15 @@ impl LogFiles {
 }
 
 impl Open {
-    /// The next whole line, without its end; `None` at the end of what is there.
-    fn next_line(&mut self, limit: Option<u64>) -> io::Result<Option<Vec<u8>>> {
+    /// The next whole record; `None` at the end of what is there.
+    fn next_record(&mut self, format: Format, limit: Option<u64>) -> io::Result<Option<Vec<u8>>> {
         if limit.is_some_and(|limit| self.position >= limit) {
             return Ok(None);
         }
         let before = self.unfinished.len();
-        self.reader.read_until(b'\n', &mut self.unfinished)?;
+        let whole = format.read(&mut *self.reader, &mut self.unfinished)?;
         self.position += (self.unfinished.len() - before) as u64;
-        if self.unfinished.last() == Some(&b'\n') {
-            self.unfinished.pop();
-            return Ok(Some(std::mem::take(&mut self.unfinished)));
-        }
-        Ok(None)
+        Ok(whole.then(|| std::mem::take(&mut self.unfinished)))
     }
 }
 
@@ -189,7 +182,7 @@ fn open_present(path: &Path, start: u64) -> io::Result<Option<Open>> {
     Ok(Some(Open { reader: Box::new(BufReader::new(file)), inode, position: start, unfinished: Vec::new() }))
 }
 
-fn open_older(path: &Path, start: Start) -> io::Result<Option<Open>> {
+fn open_older(path: &Path, format: Format, start: Start) -> io::Result<Option<Open>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         // It was rotated away for good while we read.
@@ -199,18 +192,18 @@ fn open_older(path: &Path, start: Start) -> io::Result<Option<Open>> {
     if let Start::Offset(offset) = start {
         file.seek(SeekFrom::Start(offset))?;
     }
-    let mut reader = lines_of(path, file);
-    if let Start::Line(skip) = start {
+    let mut reader = reader_of(path, file);
+    if let Start::Record(skip) = start {
         let mut skipped = Vec::new();
         for _ in 0..skip {
             skipped.clear();
-            reader.read_until(b'\n', &mut skipped)?;
+            format.read(&mut *reader, &mut skipped)?;
         }
     }
     Ok(Some(Open { reader, inode: None, position: 0, unfinished: Vec::new() }))
 }
 
-fn lines_of(path: &Path, file: File) -> Box<dyn BufRead + Send> {
+fn reader_of(path: &Path, file: File) -> Box<dyn BufRead + Send> {
     if is_compressed(path) {
         Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file)))
     } else {
@@ -218,140 +211,108 @@ fn lines_of(path: &Path, file: File) -> Box<dyn BufRead + Send> {
     }
 }
 
-fn count_lines(path: &Path) -> io::Result<u64> {
-    let mut reader = lines_of(path, File::open(path)?);
-    let mut count = 0;
-    loop {
-        let block = reader.fill_buf()?;
-        if block.is_empty() {
-            return Ok(count);
-        }
-        count += block.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let length = block.len();
-        reader.consume(length);
-    }
-}
-
-/// Where the last `wanted` lines before `end` begin, and how many there are.
-fn tail_offset(mut file: File, end: u64, wanted: u64) -> io::Result<(u64, u64)> {
-    if wanted == 0 {
-        return Ok((end, 0));
-    }
-    let mut found = 0;
-    let mut position = end;
-    let mut block = Vec::new();
-    while position > 0 {
-        let length = position.min(BLOCK);
-        position -= length;
-        block.resize(usize::try_from(length).expect("a block fits"), 0);
-        file.seek(SeekFrom::Start(position))?;
-        file.read_exact(&mut block)?;
-        for (index, byte) in block.iter().enumerate().rev() {
-            let offset = position + index as u64;
-            // The end of the last line is not the beginning of another.
-            if *byte == b'\n' && offset + 1 < end {
-                found += 1;
-                if found == wanted {
-                    return Ok((offset + 1, wanted));
-                }
-            }
-        }
-    }
-    Ok((0, if end > 0 { found + 1 } else { 0 }))
-}
-
-/// A line of the json-file format.
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    log: String,
-    #[serde(default)]
-    stream: String,
-    #[serde(default)]
-    attrs: BTreeMap<String, String>,
-    time: berth_model::Timestamp,
-}
-
-/// A line that cannot be read (a torn write after a loss of power) is left out.
-fn parse(line: &[u8]) -> Option<LogLine> {
-    let entry: Entry = serde_json::from_slice(line).ok()?;
-    let stream = if entry.stream == "stderr" { LogStream::Stderr } else { LogStream::Stdout };
-    Some(LogLine { stream, at: entry.time, text: entry.log, attributes: entry.attrs })
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, io::Write};
 
+    use berth_proto::local_log::LogEntry;
+
     use super::*;
 
-    fn line(number: u32) -> String {
-        format!(
+    fn record(format: Format, number: u32) -> Vec<u8> {
+        let json = format!(
             "{{\"log\":\"line {number}\\n\",\"stream\":\"stdout\",\"time\":\"2024-05-01T10:00:00.{number:09}Z\"}}\n"
-        )
+        );
+        let entry = LogEntry {
+            source: "stdout".to_owned(),
+            time_nano: i64::from(number),
+            line: format!("line {number}").into_bytes(),
+            ..LogEntry::default()
+        };
+        match format {
+            Format::JsonFile => json.into_bytes(),
+            Format::Local => {
+                let mut framed = Vec::new();
+                entry.push_framed(&mut framed);
+                framed
+            }
+        }
     }
+
+    const FORMATS: [Format; 2] = [Format::JsonFile, Format::Local];
 
     fn texts(files: &mut LogFiles) -> Vec<String> {
         let lines = files.read_some().expect("readable");
-        lines.into_iter().map(|line| line.text.trim_end().trim_start_matches("line ").to_owned()).collect()
+        let text = |line: LogLine| String::from_utf8(line.text).expect("text");
+        lines.into_iter().map(|line| text(line).trim_end().trim_start_matches("line ").to_owned()).collect()
     }
 
     /// Lines 1-3 compressed, 4-6 plain, 7-9 in the present file.
-    fn three_files() -> (tempfile::TempDir, PathBuf) {
+    fn three_files(format: Format) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("temp dir");
-        let path = dir.path().join("x-json.log");
-        let lines = |range: std::ops::RangeInclusive<u32>| range.map(line).collect::<String>();
+        let path = dir.path().join("x.log");
+        let lines = |range: std::ops::RangeInclusive<u32>| range.flat_map(|n| record(format, n)).collect::<Vec<u8>>();
         fs::write(&path, lines(7..=9)).expect("write");
-        fs::write(dir.path().join("x-json.log.1"), lines(4..=6)).expect("write");
-        let oldest = File::create(dir.path().join("x-json.log.2.gz")).expect("create");
+        fs::write(dir.path().join("x.log.1"), lines(4..=6)).expect("write");
+        let oldest = File::create(dir.path().join("x.log.2.gz")).expect("create");
         let mut gzip = flate2::write::GzEncoder::new(oldest, flate2::Compression::fast());
-        gzip.write_all(lines(1..=3).as_bytes()).expect("write");
+        gzip.write_all(&lines(1..=3)).expect("write");
         gzip.finish().expect("finish");
         (dir, path)
     }
 
     #[test]
     fn rotated_files_come_first_and_tails_reach_into_them() {
-        let (_dir, path) = three_files();
-        for (tail, expected) in [
-            (None, "123456789"),
-            (Some(0), ""),
-            (Some(2), "89"),
-            (Some(3), "789"),
-            (Some(5), "56789"),
-            (Some(8), "23456789"),
-            (Some(99), "123456789"),
-        ] {
-            let mut files = LogFiles::open(&path, tail, None).expect("open");
-            assert_eq!(texts(&mut files).concat(), expected, "{tail:?}");
+        for format in FORMATS {
+            let (_dir, path) = three_files(format);
+            for (tail, expected) in [
+                (None, "123456789"),
+                (Some(0), ""),
+                (Some(2), "89"),
+                (Some(3), "789"),
+                (Some(5), "56789"),
+                (Some(8), "23456789"),
+                (Some(99), "123456789"),
+            ] {
+                let mut files = LogFiles::open(&path, format, tail, None).expect("open");
+                assert_eq!(texts(&mut files).concat(), expected, "{format:?} {tail:?}");
+            }
         }
     }
 
     #[test]
-    fn a_reader_follows_growth_torn_lines_and_rotation() {
-        let (dir, path) = three_files();
-        let mut files = LogFiles::open(&path, Some(1), None).expect("open");
-        assert_eq!(texts(&mut files), ["9"]);
-        let mut log = File::options().append(true).open(&path).expect("append");
-        let ten = line(10);
-        let (head, rest) = ten.split_at(20);
-        log.write_all(head.as_bytes()).expect("write");
-        assert!(texts(&mut files).is_empty());
-        log.write_all(rest.as_bytes()).expect("write");
-        assert_eq!(texts(&mut files), ["10"]);
-        fs::rename(&path, dir.path().join("x-json.log.1")).expect("rotate");
-        log.write_all(line(11).as_bytes()).expect("write");
-        fs::write(&path, line(12)).expect("write");
-        assert_eq!(texts(&mut files), ["11", "12"]);
+    fn a_reader_follows_growth_torn_records_and_rotation() {
+        for format in FORMATS {
+            let (dir, path) = three_files(format);
+            let mut files = LogFiles::open(&path, format, Some(1), None).expect("open");
+            assert_eq!(texts(&mut files), ["9"]);
+            let mut log = File::options().append(true).open(&path).expect("append");
+            let ten = record(format, 10);
+            let (head, rest) = ten.split_at(10);
+            log.write_all(&head[..2]).expect("write");
+            assert!(texts(&mut files).is_empty());
+            log.write_all(&head[2..]).expect("write");
+            assert!(texts(&mut files).is_empty());
+            // Who comes now sees whole records only.
+            assert_eq!(texts(&mut LogFiles::open(&path, format, Some(1), None).expect("open")), ["9"]);
+            log.write_all(rest).expect("write");
+            assert_eq!(texts(&mut files), ["10"]);
+            fs::rename(&path, dir.path().join("x.log.1")).expect("rotate");
+            log.write_all(&record(format, 11)).expect("write");
+            fs::write(&path, record(format, 12)).expect("write");
+            assert_eq!(texts(&mut files), ["11", "12"]);
+        }
     }
 
     #[test]
     fn an_end_is_kept_to() {
-        let (_dir, path) = three_files();
-        let end = line(7).len() as u64;
-        let mut files = LogFiles::open(&path, None, Some(end)).expect("open");
-        assert_eq!(texts(&mut files).concat(), "1234567");
-        let mut files = LogFiles::open(&path, Some(2), Some(end)).expect("open");
-        assert_eq!(texts(&mut files).concat(), "67");
+        for format in FORMATS {
+            let (_dir, path) = three_files(format);
+            let end = record(format, 7).len() as u64;
+            let mut files = LogFiles::open(&path, format, None, Some(end)).expect("open");
+            assert_eq!(texts(&mut files).concat(), "1234567");
+            let mut files = LogFiles::open(&path, format, Some(2), Some(end)).expect("open");
+            assert_eq!(texts(&mut files).concat(), "67");
+        }
     }
 }

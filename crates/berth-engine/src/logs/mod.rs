@@ -1,6 +1,7 @@
 //! What containers have written: read from the files that their shims write (B159-B162).
 
 mod files;
+mod format;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod options;
@@ -13,7 +14,9 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-pub(crate) use options::{check_config, options};
+pub(crate) use format::Format;
+pub(crate) use options::options;
+pub use options::{check_config, check_names};
 
 use crate::{EngineError, blocking, container::Handle, view::ContainerView};
 use files::LogFiles;
@@ -45,8 +48,8 @@ pub struct LogLine {
     pub stream: LogStream,
     /// When.
     pub at: Timestamp,
-    /// What, with its end of line unless it is a piece.
-    pub text: String,
+    /// What, with its end of line unless it is a piece. Whether it is UTF-8 is up to the container and the driver.
+    pub text: Vec<u8>,
     /// Attributes that the container's options ask for.
     pub attributes: BTreeMap<String, String>,
 }
@@ -82,14 +85,14 @@ pub(crate) fn open(handle: &Handle, query: LogQuery) -> Result<LogReader, Engine
 /// Reads a container's log up to an offset in the present file, where a live stream begins.
 pub(crate) fn open_until(handle: &Handle, query: LogQuery, end: Option<u64>) -> Result<LogReader, EngineError> {
     let view = handle.view();
-    let Some(path) = view.paths.log.clone() else {
+    let (Some(path), Some(format)) = (view.paths.log.clone(), Format::of_driver(&view.spec.host.log.driver)) else {
         return Err(EngineError::Refused {
             kind: ErrorKind::NotImplemented,
             message: "configured logging driver does not support reading".to_owned(),
         });
     };
     let (send, lines) = mpsc::channel(BACKLOG);
-    let reading = Reading { path, query, end, send, view: handle.watch() };
+    let reading = Reading { path, format, query, end, send, view: handle.watch() };
     tokio::spawn(reading.run());
     Ok(LogReader { lines, terminal: view.has_terminal() })
 }
@@ -97,6 +100,7 @@ pub(crate) fn open_until(handle: &Handle, query: LogQuery, end: Option<u64>) -> 
 /// A reading that is under way.
 struct Reading {
     path: PathBuf,
+    format: Format,
     query: LogQuery,
     end: Option<u64>,
     send: mpsc::Sender<Result<LogLine, EngineError>>,
@@ -117,8 +121,8 @@ impl Reading {
     async fn read_all(&mut self) -> Result<(), EngineError> {
         // Watched before the first look, so that nothing written in between is missed.
         let changes = if self.query.follow { Some(self.watch_directory()?) } else { None };
-        let (path, tail, end) = (self.path.clone(), self.query.tail, self.end);
-        let mut files = blocking(move || LogFiles::open(&path, tail, end)).await?;
+        let (path, format, tail, end) = (self.path.clone(), self.format, self.query.tail, self.end);
+        let mut files = blocking(move || LogFiles::open(&path, format, tail, end)).await?;
         loop {
             let ended = !is_live(&self.view.borrow_and_update());
             match self.drain(files).await? {

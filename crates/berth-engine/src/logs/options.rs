@@ -9,6 +9,11 @@ use crate::{EngineError, spec::LogConfig, view::ContainerView};
 /// Memory for lines that wait, in the non-blocking mode, when nobody says.
 const DEFAULT_BUFFER: u64 = 1 << 20;
 
+/// The `local` driver's files are rotated at this size, in bytes, when nobody says.
+const LOCAL_MAX_SIZE: u64 = 20 << 20;
+/// So many it keeps.
+const LOCAL_MAX_FILE: u32 = 5;
+
 /// What a shim must know of a container's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogOptions {
@@ -22,18 +27,53 @@ pub(crate) struct LogOptions {
 }
 
 /// Refuses unknown drivers and options.
-pub(crate) fn check_config(log: &LogConfig) -> Result<(), EngineError> {
+///
+/// # Errors
+/// [`EngineError`] of the kind `Invalid`, in Docker's words.
+pub fn check_config(log: &LogConfig) -> Result<(), EngineError> {
     options(log).map(drop)
+}
+
+/// What drivers that write files can be told.
+const OPTIONS: [&str; 10] = [
+    "max-size",
+    "max-file",
+    "compress",
+    "labels",
+    "labels-regex",
+    "env",
+    "env-regex",
+    "tag",
+    "mode",
+    "max-buffer-size",
+];
+
+/// Refuses options that the driver does not have, whatever their values.
+///
+/// # Errors
+/// [`EngineError`] of the kind `Invalid`, in Docker's words.
+pub fn check_names(log: &LogConfig) -> Result<(), EngineError> {
+    let whose = match log.driver.as_str() {
+        "json-file" => "for json-file log driver",
+        "local" => "for log driver local",
+        _ => return Ok(()),
+    };
+    match log.options.keys().find(|key| !OPTIONS.contains(&key.as_str())) {
+        Some(key) => Err(EngineError::invalid(format!("unknown log opt '{key}' {whose}"))),
+        None => Ok(()),
+    }
 }
 
 /// Reads the options of a container's log.
 pub(crate) fn options(log: &LogConfig) -> Result<LogOptions, EngineError> {
+    check_names(log)?;
     match log.driver.as_str() {
         "none" => Ok(LogOptions::default()),
         "json-file" => json_file(&log.options),
-        "local" | "syslog" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "etwlogs" => {
+        "local" => local(&log.options),
+        "syslog" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "etwlogs" => {
             Err(EngineError::invalid(format!(
-                "logger: the log driver '{}' is not there yet: use json-file or none",
+                "logger: the log driver '{}' is not there yet: use json-file, local or none",
                 log.driver
             )))
         }
@@ -43,44 +83,28 @@ pub(crate) fn options(log: &LogConfig) -> Result<LogOptions, EngineError> {
 
 fn json_file(given: &BTreeMap<String, String>) -> Result<LogOptions, EngineError> {
     let mut options = LogOptions { max_file: 1, ..LogOptions::default() };
-    let mut non_blocking = false;
-    let mut buffer = DEFAULT_BUFFER;
-    for (key, value) in given {
-        let list = || value.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
-        match key.as_str() {
-            "max-size" => options.max_size = size(key, value)?,
-            "max-file" => options.max_file = count(value)?,
-            "compress" => options.compress = switch(key, value)?,
-            "labels" => options.labels = list(),
-            "env" => options.env = list(),
-            "tag" => options.tag = tag(value)?,
-            "mode" => non_blocking = mode(value)?,
-            "max-buffer-size" => buffer = size(key, value)?,
-            "labels-regex" | "env-regex" => {
-                return Err(EngineError::invalid(format!(
-                    "the log option '{key}' is not there yet: name them by '{}'",
-                    key.trim_end_matches("-regex")
-                )));
-            }
-            _ => {
-                return Err(EngineError::invalid(format!("unknown log opt '{key}' for json-file log driver")));
-            }
-        }
-    }
+    options.take(given)?;
     if options.compress && (options.max_file < 2 || options.max_size == 0) {
         return Err(EngineError::invalid("compression cannot be enabled when max file count is 1"));
     }
     if options.max_file > 1 && options.max_size == 0 {
         return Err(EngineError::invalid("max-file cannot be set without max-size"));
     }
-    if non_blocking {
-        options.non_blocking_buffer = buffer;
+    Ok(options)
+}
+
+fn local(given: &BTreeMap<String, String>) -> Result<LogOptions, EngineError> {
+    let mut options =
+        LogOptions { max_size: LOCAL_MAX_SIZE, max_file: LOCAL_MAX_FILE, compress: true, ..LogOptions::default() };
+    options.take(given)?;
+    if options.compress && options.max_file < 2 {
+        return Err(EngineError::invalid("compression cannot be enabled when max file count is 1"));
     }
     Ok(options)
 }
 
 fn size(key: &str, value: &str) -> Result<u64, EngineError> {
-    match value.parse::<ByteSize>() {
+    match ByteSize::from_decimal(value) {
         Ok(size) if size.bytes() > 0 => Ok(size.bytes()),
         Ok(_) => Err(EngineError::invalid(format!("{key} must be a positive number: {value}"))),
         Err(error) => Err(EngineError::invalid(error.to_string())),
@@ -127,6 +151,36 @@ fn tag(value: &str) -> Result<String, EngineError> {
 }
 
 impl LogOptions {
+    /// Takes what was given in place of the driver's own values.
+    fn take(&mut self, given: &BTreeMap<String, String>) -> Result<(), EngineError> {
+        let mut non_blocking = false;
+        let mut buffer = DEFAULT_BUFFER;
+        for (key, value) in given {
+            let list = || value.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+            match key.as_str() {
+                "max-size" => self.max_size = size(key, value)?,
+                "max-file" => self.max_file = count(value)?,
+                "compress" => self.compress = switch(key, value)?,
+                "labels" => self.labels = list(),
+                "env" => self.env = list(),
+                "tag" => self.tag = tag(value)?,
+                "mode" => non_blocking = mode(value)?,
+                "max-buffer-size" => buffer = size(key, value)?,
+                // Those whose names have passed, but that are not there yet.
+                _ => {
+                    return Err(EngineError::invalid(format!(
+                        "the log option '{key}' is not there yet: name them by '{}'",
+                        key.trim_end_matches("-regex")
+                    )));
+                }
+            }
+        }
+        if non_blocking {
+            self.non_blocking_buffer = buffer;
+        }
+        Ok(())
+    }
+
     /// The attributes every line of a container carries.
     pub(crate) fn attributes_of(&self, view: &ContainerView) -> BTreeMap<String, String> {
         let config = &view.spec.config;
@@ -165,14 +219,33 @@ mod tests {
     use super::*;
 
     fn check(given: &[(&str, &str)]) -> Result<LogOptions, String> {
+        check_of("json-file", given)
+    }
+
+    fn check_of(driver: &str, given: &[(&str, &str)]) -> Result<LogOptions, String> {
         let options = given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        super::options(&LogConfig { driver: "json-file".to_owned(), options }).map_err(|error| error.to_string())
+        super::options(&LogConfig { driver: driver.to_owned(), options }).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn local_has_values_of_its_own() {
+        let options = check_of("local", &[]).expect("valid");
+        assert_eq!((options.max_size, options.max_file, options.compress), (20 << 20, 5, true));
+        let options = check_of("local", &[("max-file", "1"), ("compress", "false"), ("mode", "non-blocking")]);
+        assert_eq!(options.expect("valid").non_blocking_buffer, 1 << 20);
+        for (given, message) in [
+            (&[("max-file", "1")][..], "compression cannot be enabled when max file count is 1"),
+            (&[("nope", "1")], "unknown log opt 'nope' for log driver local"),
+            (&[("max-size", "-1")], "invalid size: '-1'"),
+        ] {
+            assert_eq!(check_of("local", given), Err(message.to_owned()));
+        }
     }
 
     #[test]
     fn options_are_read_and_checked() {
         let options = check(&[("max-size", "10m"), ("max-file", "3"), ("compress", "true")]).expect("valid");
-        assert_eq!((options.max_size, options.max_file, options.compress), (10 << 20, 3, true));
+        assert_eq!((options.max_size, options.max_file, options.compress), (10_000_000, 3, true));
         for (given, message) in [
             (&[("nope", "1")][..], "unknown log opt 'nope' for json-file log driver"),
             (&[("max-size", "x")], "invalid size: 'x'"),

@@ -22,7 +22,7 @@ pub struct ConsoleSize {
 /// The container's log file.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Log {
-    /// "json-file" or "none".
+    /// "json-file", "local" or "none".
     #[prost(string, tag = "1")]
     pub driver: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]

@@ -1,5 +1,6 @@
 //! The log's file: records appended whole or not at all, rotated, and what a full disk makes of it.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,7 +48,9 @@ pub struct LogFile {
     counts: Counts,
     /// Drops that no line in the log tells of yet.
     untold: Untold,
-    waiting: Vec<u8>,
+    waiting: VecDeque<Vec<u8>>,
+    /// Bytes in the records that wait.
+    waiting_bytes: usize,
     patience: Patience,
     /// The one that works on the file that was rotated last.
     compressor: Option<Compressor>,
@@ -85,13 +88,14 @@ impl LogFile {
             limits,
             counts: Counts::default(),
             untold: Untold::default(),
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
             patience,
             compressor: None,
         })
     }
 
-    /// Appends a record: one line with its line break. What cannot be written is dropped and counted.
+    /// Appends a record. What cannot be written is dropped and counted.
     ///
     /// `notice` makes the record that tells of drops from the number of records and bytes and the reason.
     pub fn append(&mut self, record: &[u8], notice: impl Fn(u64, u64, &str) -> Vec<u8>) {
@@ -113,18 +117,19 @@ impl LogFile {
 
     /// Tries again to write what waits. Says whether nothing waits any more.
     pub fn flush_waiting(&mut self) -> bool {
-        while !self.waiting.is_empty() {
-            let end = self.waiting.iter().position(|&byte| byte == b'\n').map_or(self.waiting.len(), |at| at + 1);
-            let record = self.waiting[..end].to_vec();
+        while let Some(record) = self.waiting.pop_front() {
             self.rotate_if_due();
             match self.write_whole(&record) {
-                Err(Errno::AGAIN) => return false,
+                Err(Errno::AGAIN) => {
+                    self.waiting.push_front(record);
+                    return false;
+                }
                 Err(errno) => self.drop_record(&record, errno),
                 Ok(()) => {}
             }
-            self.waiting.drain(..end);
+            self.waiting_bytes -= record.len();
         }
-        self.waiting = Vec::new();
+        self.waiting = VecDeque::new();
         true
     }
 
@@ -154,8 +159,9 @@ impl LogFile {
     }
 
     fn wait_or_drop(&mut self, record: &[u8]) {
-        if self.waiting.len() + record.len() <= self.limits.backlog.unwrap_or(0) {
-            self.waiting.extend_from_slice(record);
+        if self.waiting_bytes + record.len() <= self.limits.backlog.unwrap_or(0) {
+            self.waiting.push_back(record.to_vec());
+            self.waiting_bytes += record.len();
         } else {
             self.drop_record(record, Errno::AGAIN);
         }
@@ -192,7 +198,7 @@ impl LogFile {
                 Err(Errno::INTR) => {}
                 Err(errno) => {
                     if done > 0 {
-                        // Half a line would spoil the next one for every reader.
+                        // Half a record would spoil the next one for every reader.
                         let _ = rustix::fs::ftruncate(&self.file, self.size);
                     }
                     return Err(errno);

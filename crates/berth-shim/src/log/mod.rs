@@ -2,8 +2,9 @@
 
 mod compressor;
 mod file;
-mod format;
+mod json_file;
 mod lines;
+mod local;
 
 use std::io;
 use std::path::Path;
@@ -17,13 +18,22 @@ use lines::Lines;
 
 use crate::stdio::Stream;
 
-/// A json-file log that is being written.
+/// A log that is being written.
 #[derive(Debug)]
 pub struct Log {
     file: LogFile,
-    attributes: Vec<u8>,
+    format: Format,
     stdout: Lines,
     stderr: Lines,
+}
+
+/// How records are written.
+#[derive(Debug)]
+enum Format {
+    /// Lines of JSON, with their attributes as JSON.
+    JsonFile { attributes: Vec<u8> },
+    /// Protocol buffers.
+    Local(local::Entries),
 }
 
 impl Log {
@@ -32,14 +42,19 @@ impl Log {
     /// # Errors
     /// If the driver is not known or the file cannot be opened.
     pub fn open(wish: &shim::Log) -> io::Result<Option<Self>> {
-        match wish.driver.as_str() {
+        let path = Path::new(&wish.path);
+        let format = match wish.driver.as_str() {
             "none" | "" => return Ok(None),
-            "json-file" => {}
+            "json-file" => Format::JsonFile { attributes: json_file::attributes(&wish.attrs) },
+            "local" => {
+                local::repair(path)?;
+                Format::Local(local::Entries::new(&wish.attrs))
+            }
             other => {
                 let text = format!("the shim has no log driver {other:?}");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
-        }
+        };
         let limits = Limits {
             max_size: (wish.max_size > 0).then_some(wish.max_size),
             max_files: wish.max_file.max(1),
@@ -47,8 +62,8 @@ impl Log {
             backlog: usize::try_from(wish.non_blocking_buffer).ok().filter(|bytes| *bytes > 0),
         };
         Ok(Some(Self {
-            file: LogFile::open(Path::new(&wish.path), limits)?,
-            attributes: format::attributes(&wish.attrs),
+            file: LogFile::open(path, limits)?,
+            format,
             stdout: Lines::default(),
             stderr: Lines::default(),
         }))
@@ -108,25 +123,57 @@ impl Log {
     }
 
     fn record(&mut self, stream: Stream, now: Timestamp, cut: impl FnOnce(&mut Lines, &mut dyn FnMut(&[u8], i64))) {
-        let Self { file, attributes, stdout, stderr } = self;
+        let Self { file, format, stdout, stderr } = self;
         let lines = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
         // Lines that came together share their time, and so its text.
-        let (mut stamp, mut text, mut record) = (now.nanos(), now.to_string(), Vec::new());
+        let (mut stamp, mut record) = (Stamp::of(now.nanos()), Vec::new());
         cut(lines, &mut |piece, time| {
-            if time != stamp {
-                (stamp, text) = (time, Timestamp::from_nanos(time).to_string());
+            if time != stamp.nanos {
+                stamp = Stamp::of(time);
             }
             record.clear();
-            format::push_record(&mut record, piece, stream.name(), attributes, &text);
+            format.push(&mut record, piece, stream, &stamp);
             file.append(&record, |records, bytes, reason| {
                 let line = format!("berth: {records} lines ({bytes} bytes) of output were dropped: {reason}\n");
-                let mut record = Vec::new();
-                format::push_record(&mut record, line.as_bytes(), "stderr", attributes, &text);
-                record
+                format.notice(&line, &stamp)
             });
         });
+    }
+}
+
+/// A time, and its text.
+struct Stamp {
+    nanos: i64,
+    text: String,
+}
+
+impl Stamp {
+    fn of(nanos: i64) -> Self {
+        Self { nanos, text: Timestamp::from_nanos(nanos).to_string() }
+    }
+}
+
+impl Format {
+    /// Appends the record of a piece of output.
+    fn push(&mut self, out: &mut Vec<u8>, piece: &[u8], stream: Stream, stamp: &Stamp) {
+        match self {
+            Self::JsonFile { attributes } => json_file::push_record(out, piece, stream.name(), attributes, &stamp.text),
+            Self::Local(entries) => entries.push(out, piece, stream, stamp.nanos),
+        }
+    }
+
+    /// The record of a line of our own.
+    fn notice(&self, line: &str, stamp: &Stamp) -> Vec<u8> {
+        match self {
+            Self::JsonFile { attributes } => {
+                let mut record = Vec::new();
+                json_file::push_record(&mut record, line.as_bytes(), Stream::Stderr.name(), attributes, &stamp.text);
+                record
+            }
+            Self::Local(entries) => entries.whole(line.trim_end().as_bytes(), Stream::Stderr, stamp.nanos),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One line of a json-file log, byte for byte as Docker writes it.
+//! One line of a `json-file` log, byte for byte as Docker writes it.
 
 use std::fmt::Write as _;
 
