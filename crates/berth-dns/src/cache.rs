@@ -59,8 +59,8 @@ impl Cache {
         let mut answer = entry.answer.to_vec();
         answer[..2].copy_from_slice(&query[..2]);
         // The question has the same length in both, whatever the case of its letters.
-        let question = question_length(&answer);
-        answer[HEADER..question].copy_from_slice(&query[HEADER..question]);
+        let question = HEADER..message::question_end(&answer)?;
+        answer.get_mut(question.clone())?.copy_from_slice(query.get(question)?);
         let age = u32::try_from((now - entry.since).as_secs()).unwrap_or(u32::MAX);
         for place in &entry.times {
             let place = usize::from(*place);
@@ -123,15 +123,6 @@ fn cost(key: &[u8], answer: &[u8]) -> usize {
     key.len() + answer.len() + OVERHEAD
 }
 
-/// Where the question of an answer ends whose question was checked.
-fn question_length(answer: &[u8]) -> usize {
-    let mut place = HEADER;
-    while let Some(length @ 1..) = answer.get(place).copied() {
-        place += 1 + usize::from(length);
-    }
-    (place + 5).min(answer.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +158,19 @@ mod tests {
         let mut other = query("a.example.");
         other[3] |= 0x10;
         assert_eq!(cache.get(&Key::of(&other, 0), &other, later), None, "another flag");
+    }
+
+    #[test]
+    fn a_question_that_points_to_somewhere_is_no_longer_than_it_is() {
+        let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1]);
+        let mut response = query.clone();
+        response[2] |= 0x80;
+        response[7] = 1;
+        response.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 1]);
+        let (mut cache, key, now) = (Cache::default(), Key::of(&query, 0), Instant::now());
+        cache.put(&key, &response, now);
+        assert_eq!(cache.get(&key, &query, now), Some(response));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(crate) fn at_port(address: IpAddr) -> SocketAddr {
     SocketAddr::new(address, PORT)
 }
 
-fn parse(text: &str) -> Vec<SocketAddr> {
+pub(crate) fn parse(text: &str) -> Vec<SocketAddr> {
     let words = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next().and_then(server)).flatten()

@@ -15,6 +15,8 @@ mod clients;
 mod control;
 mod directory;
 mod forward;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod host;
 mod message;
 mod poll;

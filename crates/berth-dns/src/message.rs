@@ -179,8 +179,7 @@ impl Answer {
 /// is left out.
 pub(crate) fn failure(query: &[u8]) -> Option<Vec<u8>> {
     let header = query.get(..HEADER)?;
-    let end = if header[4..6] == [0, 1] { skip_name(query, HEADER).map(|end| end + 4) } else { None };
-    let end = end.filter(|end| *end <= query.len());
+    let end = question_end(query);
     let mut bytes = query[..end.unwrap_or(HEADER)].to_vec();
     bytes[2] = RESPONSE | (header[2] & (OPCODE | RECURSION_DESIRED));
     bytes[3] = RECURSION_AVAILABLE | SERVER_FAILURE;
@@ -189,6 +188,13 @@ pub(crate) fn failure(query: &[u8]) -> Option<Vec<u8>> {
         bytes[5] = 1;
     }
     Some(bytes)
+}
+
+/// Where the only question of a message ends. Its name may point to somewhere, though nothing stands before it.
+pub(crate) fn question_end(bytes: &[u8]) -> Option<usize> {
+    let one = bytes.get(4..6)? == [0, 1];
+    let end = if one { skip_name(bytes, HEADER)? + 4 } else { return None };
+    (end <= bytes.len()).then_some(end)
 }
 
 /// Whether these bytes may be a query: whatever is in it, it has a header and is no answer.
@@ -201,12 +207,7 @@ pub(crate) fn answers(response: &[u8], query: &[u8], id: u16) -> bool {
     if response.len() < HEADER || response[2] & RESPONSE == 0 || response[..2] != id.to_be_bytes() {
         return false;
     }
-    let question = |bytes: &[u8]| {
-        let one = bytes[4..6] == [0, 1];
-        let end =
-            if one { skip_name(bytes, HEADER).map(|end| end + 4).filter(|end| *end <= bytes.len()) } else { None };
-        end.map(|end| bytes[HEADER..end].to_ascii_lowercase())
-    };
+    let question = |bytes: &[u8]| question_end(bytes).map(|end| bytes[HEADER..end].to_ascii_lowercase());
     // Some servers leave the question out when they refuse; the id and the port have to do then.
     response[4..6] == [0, 0] || question(response) == question(query)
 }
@@ -226,10 +227,10 @@ pub(crate) fn is_truncated(response: &[u8]) -> bool {
 /// `None` for what is not to be kept: failures, cut answers, silence of which no zone says how long it lasts, and what
 /// cannot be read to its end.
 pub(crate) fn lifetime(response: &[u8]) -> Option<(u32, Vec<u16>)> {
-    if is_truncated(response) || !settles(response) || response[4..6] != [0, 1] {
+    if is_truncated(response) || !settles(response) {
         return None;
     }
-    let mut place = skip_name(response, HEADER)? + 4;
+    let mut place = question_end(response)?;
     let answers = u16_at(response, 6)?;
     let total = answers.checked_add(u16_at(response, 8)?)?.checked_add(u16_at(response, 10)?)?;
     let (mut shortest, mut places) = (None::<u32>, Vec::new());
