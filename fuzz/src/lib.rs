@@ -1,6 +1,6 @@
 //! What is fuzzed: one function per target, each given any bytes. It must end, must not panic, and must keep what it says.
 //!
-//! `cargo fuzz run TARGET --features libfuzzer` looks for new inputs (see CONTRIBUTING.md, "Fuzzing"); `cargo test -p berth-fuzz` replays the seeds in
+//! `scripts/fuzz TARGET` looks for new inputs (see CONTRIBUTING.md, "Fuzzing"); `cargo test -p berth-fuzz` replays the seeds in
 //! `corpus/TARGET/`, among them every input that ever broke something.
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 15] = [
     ("reference", reference),
     ("layer", layer),
     ("tar", tar),
@@ -26,6 +26,11 @@ pub const TARGETS: [Target; 10] = [
     ("seccomp", seccomp),
     ("template", template),
     ("log", log),
+    ("local_log", local_log),
+    ("http", http),
+    ("dns", dns),
+    ("resolv_conf", resolv_conf),
+    ("registry", registry),
 ];
 
 /// Names of images and of what else users name: what is accepted is understood again as it is shown in full.
@@ -146,15 +151,81 @@ pub fn template(data: &[u8]) {
 
 /// A log in the json-file format, damaged anywhere: every tail of it is the end of the whole.
 pub fn log(data: &[u8]) {
+    read_log(data, "json-file");
+}
+
+/// The same of a log in the `local` format.
+pub fn local_log(data: &[u8]) {
+    let _ = berth_proto::local_log::LogEntry::of_framed(data);
+    read_log(data, "local");
+}
+
+/// The first byte says how many of the others are in a file that was rotated away.
+fn read_log(data: &[u8], driver: &str) {
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("json.log");
-    // Before the first zero byte is the file that was rotated away.
-    match data.iter().position(|byte| *byte == 0) {
-        Some(at) => {
-            std::fs::write(directory.path().join("json.log.1"), &data[..at]).expect("written");
-            std::fs::write(&path, &data[at + 1..]).expect("written");
-        }
-        None => std::fs::write(&path, data).expect("written"),
+    let path = directory.path().join("container.log");
+    let (&rotated, data) = data.split_first().unwrap_or((&0, data));
+    let (older, newer) = data.split_at(data.len().min(usize::from(rotated)));
+    if rotated > 0 {
+        std::fs::write(directory.path().join("container.log.1"), older).expect("written");
     }
-    berth_engine::fuzz::log(&path);
+    std::fs::write(&path, newer).expect("written");
+    berth_engine::fuzz::log(&path, driver);
+}
+
+/// The answer of a server: however it is cut into pieces, it is the same answer.
+pub fn http(data: &[u8]) {
+    let Some((&piece, data)) = data.split_first() else { return };
+    let whole = answer(Pieces { data, piece: usize::MAX });
+    assert_eq!(answer(Pieces { data, piece: usize::from(piece).max(1) }), whole, "in pieces of {piece} bytes");
+}
+
+/// Reads an answer to its end; gives its head, its body and how that ended.
+fn answer(stream: Pieces<'_>) -> Option<(berth_http::Head, Vec<u8>, Result<(), std::io::ErrorKind>)> {
+    let mut connection = berth_http::Buffered::new(stream);
+    let head = berth_http::Head::read(&mut connection, 1 << 16).ok()?;
+    let mut remaining = berth_http::Remaining::of(&head, false);
+    let (mut body, mut buffer) = (Vec::new(), [0; 64]);
+    loop {
+        match remaining.read(&mut connection, &mut buffer) {
+            Ok(0) => return Some((head, body, Ok(()))),
+            Ok(count) => body.extend_from_slice(&buffer[..count]),
+            Err(error) => return Some((head, body, Err(error.kind()))),
+        }
+    }
+}
+
+/// Gives at most so many bytes at once.
+struct Pieces<'a> {
+    data: &'a [u8],
+    piece: usize,
+}
+
+impl std::io::Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.piece.min(buffer.len()).min(self.data.len());
+        let (now, later) = self.data.split_at(count);
+        buffer[..count].copy_from_slice(now);
+        self.data = later;
+        Ok(count)
+    }
+}
+
+/// A query of a container and the answer of a server; the first byte is the query's length.
+pub fn dns(data: &[u8]) {
+    let Some((&length, data)) = data.split_first() else { return };
+    let (query, response) = data.split_at(data.len().min(usize::from(length)));
+    berth_dns::fuzz::exchange(query, response);
+}
+
+/// The file that names the host's resolvers.
+pub fn resolv_conf(data: &[u8]) {
+    berth_dns::fuzz::resolv_conf(&String::from_utf8_lossy(data));
+}
+
+/// What a registry says of itself in headers, and what a person says of it in `hosts.toml`.
+pub fn registry(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    berth_distribution::fuzz::said_by_a_registry(&text);
+    berth_distribution::fuzz::hosts(&text);
 }

@@ -1,6 +1,6 @@
 //! Which servers stand for a registry: its mirrors first, then itself; and how each is talked to.
 
-mod file;
+pub(crate) mod file;
 
 use std::{
     net::IpAddr,

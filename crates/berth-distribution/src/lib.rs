@@ -13,6 +13,8 @@
 mod auth;
 mod challenge;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hosts;
 mod http;
 mod login;

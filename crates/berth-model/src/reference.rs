@@ -216,7 +216,7 @@ fn is_path(text: &str) -> bool {
         let mut bytes = component.bytes().peekable();
         let alphanumeric = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
         loop {
-            if !bytes.next_if(|b| alphanumeric(*b)).is_some() {
+            if bytes.next_if(|b| alphanumeric(*b)).is_none() {
                 return false;
             }
             while bytes.next_if(|b| alphanumeric(*b)).is_some() {}

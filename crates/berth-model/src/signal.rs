@@ -90,7 +90,11 @@ impl FromStr for Signal {
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SIG{}", self.name())
+        match self.name() {
+            // 32 and 33 have no name; their numbers are read as they are.
+            number if number.starts_with(|c: char| c.is_ascii_digit()) => f.write_str(&number),
+            name => write!(f, "SIG{name}"),
+        }
     }
 }
 
@@ -125,6 +129,7 @@ mod tests {
         for number in 1..=64 {
             let signal = Signal::from_number(number).expect("in range");
             assert_eq!(signal.name().parse::<Signal>().expect("own name"), signal);
+            assert_eq!(signal.to_string().parse::<Signal>().expect("as it is shown"), signal);
         }
     }
 }

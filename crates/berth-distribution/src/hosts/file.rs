@@ -7,14 +7,14 @@ use crate::url::Url;
 
 /// What the file says.
 #[derive(Debug, Default)]
-pub(super) struct HostsFile {
+pub(crate) struct HostsFile {
     pub server: Option<Url>,
     pub mirrors: Vec<MirrorEntry>,
 }
 
 /// One `[host."URL"]`.
 #[derive(Debug)]
-pub(super) struct MirrorEntry {
+pub(crate) struct MirrorEntry {
     pub url: Url,
     pub pulls: bool,
     pub skip_verify: bool,
