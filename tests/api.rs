@@ -59,3 +59,44 @@ fn events_tell_a_container_s_life_in_order() {
     let actions: Vec<&str> = text.lines().collect();
     assert_eq!(actions, ["create", "attach", "start", "die", "destroy"]);
 }
+
+/// What happened to containers and their networks since the last look, in order.
+fn story(berth: &berth_testkit::Berth, seen: &mut usize) -> String {
+    let format = "{{.Type}} {{.Action}} {{.Actor.Attributes.signal}}";
+    let filters = "--filter type=container --filter type=network";
+    let text = berth.run(&format!("events --since 1h --until 0s {filters} --format '{format}'")).succeeds();
+    let told: Vec<&str> = text.lines().skip(*seen).collect();
+    *seen += told.len();
+    let words = |line: &&str| line.trim_start_matches("container ").replace("<no value>", "").trim_end().to_owned();
+    told.iter().map(words).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn events_tell_a_stop_in_docker_s_order() {
+    let berth = start();
+    let seen = &mut 0;
+    story(&berth, seen);
+    berth.run("run -d --name deaf busybox sleep 600").succeeds();
+    assert_eq!(story(&berth, seen), "create, network connect, start");
+    berth.run("stop -t 0 deaf").succeeds();
+    assert_eq!(story(&berth, seen), "kill 15, kill 9, die, network disconnect, stop");
+    berth.run("start deaf").succeeds();
+    berth.run("stop -s KILL deaf").succeeds();
+    assert_eq!(story(&berth, seen), "network connect, start, kill 9, die, network disconnect, stop");
+    berth.run("stop deaf").succeeds();
+    assert_eq!(story(&berth, seen), "");
+}
+
+#[test]
+fn a_restart_is_told_as_a_stop_and_a_start_and_removes_nothing() {
+    let berth = start();
+    let seen = &mut 0;
+    berth.run("run -d --name again --rm --stop-signal KILL busybox sleep 600").succeeds();
+    story(&berth, seen);
+    berth.run("restart again").succeeds();
+    let told = "kill 9, die, network disconnect, stop, network connect, start, restart";
+    assert_eq!(story(&berth, seen), told);
+    berth.run("stop again").succeeds();
+    assert_eq!(story(&berth, seen), "kill 9, die, network disconnect, stop, destroy");
+    berth.run("ps -aq").prints("");
+}

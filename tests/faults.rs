@@ -62,10 +62,55 @@ fn a_shim_that_was_killed_ends_its_container() {
     berth.run("run -d --name orphan busybox sleep 600").succeeds();
     let pid: i32 = berth.run("inspect -f {{.State.Pid}} orphan").succeeds().parse().expect("a pid");
     let shim = parent_of(pid);
-    rustix::process::kill_process(rustix::process::Pid::from_raw(shim).expect("a pid"), rustix::process::Signal::KILL)
-        .expect("ours");
+    kill(shim);
     eventually("it ended", || berth.run("inspect -f {{.State.Running}} orphan").stdout == "false\n");
     eventually("its process is gone", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_start_whose_daemon_and_shim_are_killed_is_settled() {
+    let mut berth = start();
+    for (rm, point, noted) in [
+        ("--rm", "start:launched", false),
+        ("--rm", "start:submitted", false),
+        ("--rm", "start:submitted", true),
+        ("", "start:launched", true),
+    ] {
+        let id = berth.run(&format!("create --name cc {rm} busybox sleep 600")).succeeds();
+        berth.start_daemon_to_die(point);
+        assert_ne!(berth.run("start cc").code, 0, "{point}");
+        berth.await_death();
+        let note = berth.sandbox().run().join("shims").join(&id).join("shim.json");
+        if noted {
+            eventually("the shim has noted the start", || note.exists());
+        }
+        let shim = pid_with(&id).expect("a shim is there");
+        kill(shim);
+        eventually("it has gone", || pid_with(&id).is_none());
+        berth.start_daemon();
+        if rm.is_empty() {
+            berth.run("inspect -f '{{.State.Status}} {{.State.ExitCode}}' cc").prints("exited 255\n");
+            berth.run("rm cc").succeeds();
+        }
+        eventually(point, || berth.run("ps -aq").succeeds().is_empty());
+        // The name is free again.
+        berth.run("run --rm --name cc busybox true").succeeds();
+    }
+}
+
+/// The process that has that word among those it was started with.
+fn pid_with(word: &str) -> Option<i32> {
+    let processes = std::fs::read_dir("/proc").expect("mounted").flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(|pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(word)
+    })
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("ours");
 }
 
 fn parent_of(pid: i32) -> i32 {

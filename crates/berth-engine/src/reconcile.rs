@@ -218,6 +218,21 @@ struct ExitFile {
     oom_killed: bool,
 }
 
+/// What a shim writes when its container has started (docs/formats.md).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ShimFile {
+    pid: u32,
+    started_at: Timestamp,
+}
+
+/// The start that a shim wrote before it was killed.
+fn written_start(run: &Path, id: &ContainerId) -> Option<Start> {
+    let text = std::fs::read(run.join("shims").join(id.as_str()).join("shim.json")).ok()?;
+    let shim: ShimFile = serde_json::from_slice(&text).ok()?;
+    Some(Start { pid: shim.pid, at: shim.started_at })
+}
+
 /// The exit that a shim wrote before it went.
 pub(crate) fn written_exit(run: &Path, id: &ContainerId) -> Option<Exit> {
     let text = std::fs::read(run.join("shims").join(id.as_str()).join("exit.json")).ok()?;
@@ -229,8 +244,8 @@ pub(crate) fn written_exit(run: &Path, id: &ContainerId) -> Option<Exit> {
 pub(crate) enum Found {
     /// It still runs.
     Running(Shim, Start),
-    /// It ended; its shim may still be there, and then knows when it had started.
-    Ended(Exit, Option<(Shim, Start)>),
+    /// It ended. Its shim may still be there; how the run began is known if it is, or has left word.
+    Ended(Exit, Option<Shim>, Option<Start>),
 }
 
 /// The beginning of a run, as its shim tells it.
@@ -247,13 +262,16 @@ pub(crate) fn has_shim(engine: &Inner, id: &ContainerId) -> bool {
 
 /// Looks for a container that was running.
 pub(crate) async fn look_for(engine: &Inner, id: &ContainerId) -> Found {
-    let lost = Exit { code: 255, at: clock::now(), oom_killed: false };
-    let socket = Shim::socket_path(&engine.config.run, id);
-    let Ok(shim) = Shim::connect(id, &socket).await else {
-        return Found::Ended(written_exit(&engine.config.run, id).unwrap_or(lost), None);
+    let run = &engine.config.run;
+    let without_shim = || {
+        let lost = Exit { code: 255, at: clock::now(), oom_killed: false };
+        Found::Ended(written_exit(run, id).unwrap_or(lost), None, written_start(run, id))
+    };
+    let Ok(shim) = Shim::connect(id, &Shim::socket_path(run, id)).await else {
+        return without_shim();
     };
     let Ok(status) = shim.status().await else {
-        return Found::Ended(written_exit(&engine.config.run, id).unwrap_or(lost), None);
+        return without_shim();
     };
     let start = Start { pid: status.pid, at: Timestamp::from_nanos(status.started_at_ns) };
     match status.exit {
@@ -264,7 +282,7 @@ pub(crate) async fn look_for(engine: &Inner, id: &ContainerId) -> Found {
                 at: Timestamp::from_nanos(exit.exited_at_ns),
                 oom_killed: exit.oom_killed,
             };
-            Found::Ended(exit, Some((shim, start)))
+            Found::Ended(exit, Some(shim), Some(start))
         }
     }
 }

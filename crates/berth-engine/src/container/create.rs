@@ -16,7 +16,9 @@ use super::{
     registry::NameReservation,
 };
 use crate::{
-    EngineConfig, EngineError, Inner, blocking, bundle, clock, limits, names,
+    EngineConfig, EngineError, Inner, blocking, bundle, clock, limits,
+    logs::Format,
+    names,
     network::{self, NetworkAttachment},
     spec::{ContainerSpec, CreateContainer},
     view::{ContainerPaths, ContainerView},
@@ -101,12 +103,13 @@ fn settle(
     let mut config = request.config;
     merge::image_defaults(&mut config, image.config())?;
     let mut host = request.host;
+    let default_log = &engine.config.log;
     if host.log.driver.is_empty() {
-        host.log.driver.clone_from(&engine.config.log.driver);
-        if host.log.driver == "json-file" {
-            let defaults = engine.config.log.options.clone();
-            host.log.options = defaults.into_iter().chain(std::mem::take(&mut host.log.options)).collect();
-        }
+        host.log.driver.clone_from(&default_log.driver);
+    }
+    if host.log.driver == default_log.driver {
+        let given = std::mem::take(&mut host.log.options);
+        host.log.options = default_log.options.clone().into_iter().chain(given).collect();
     }
     crate::logs::check_config(&host.log)?;
     if host.shm_size == 0 {
@@ -190,9 +193,12 @@ fn check_working_directory(layers: &RootfsLayers, path: &str) -> Result<(), Engi
 pub(crate) fn paths_of(config: &EngineConfig, id: &ContainerId, spec: &ContainerSpec) -> ContainerPaths {
     let directory = config.root.join("containers").join(id.as_str());
     let bundle = config.run.join("bundles").join(id.as_str());
-    let has_file = spec.host.log.driver == "json-file";
+    let log = Format::of_driver(&spec.host.log.driver).map(|format| match format {
+        Format::JsonFile => directory.join(format!("{id}-json.log")),
+        Format::Local => directory.join("local-logs/container.log"),
+    });
     ContainerPaths {
-        log: has_file.then(|| directory.join(format!("{id}-json.log"))),
+        log,
         hostname: bundle.join("hostname"),
         hosts: bundle.join("hosts"),
         resolv_conf: bundle.join("resolv.conf"),

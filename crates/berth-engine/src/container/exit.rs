@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use berth_model::{Timestamp, lifecycle::Event};
 use berth_sys::fault;
 
-use super::Container;
+use super::{Container, stop::Stopping};
 use crate::{
     EngineError, clock,
     health::HealthStatus,
@@ -50,7 +50,9 @@ impl Container {
         let network = self.network.take();
         crate::network::ended(&mut next.networks);
         fault::point("exit:heard");
-        let recorded = !before.spec.host.auto_remove && self.record_exit(&next).await;
+        let stopping = self.stopping.take();
+        let removed = before.spec.host.auto_remove && stopping != Some(Stopping::ToRestart);
+        let recorded = !removed && self.record_exit(&next).await;
         fault::point("exit:recorded");
         self.publish_exit(&before, &exit, since);
         crate::name_service::leave(&self.engine, &before).await;
@@ -59,14 +61,17 @@ impl Container {
             network.release(&self.engine);
         }
         fault::point("exit:disconnected");
+        if stopping.is_some() {
+            self.engine.publish(&before, "stop", []);
+        }
         if recorded {
             self.clear_shim_in_background();
-        } else if !before.spec.host.auto_remove {
+        } else if !removed {
             self.record_exit_later();
         } // The removal ends the shim when the record is gone: the next engine finds both or none.
         // Waiters are told last: whoever hears of the exit finds it recorded and published.
         self.install(next);
-        if before.spec.host.auto_remove || self.leaving {
+        if removed || self.leaving {
             return self.remove_now(true).await;
         }
         if restarting {

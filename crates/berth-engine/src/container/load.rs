@@ -41,7 +41,7 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
                 (handle, found, endpoints)
             }));
         } else {
-            take_up(&handle, &view, durability);
+            take_up(&handle, &view, durability, Begun::No);
         }
     }
     let mut ended = Vec::new();
@@ -52,15 +52,15 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
             Found::Running(shim, start) => {
                 handle.run(move |container| Box::pin(container.adopt(shim, start, network))).await?;
             }
-            Found::Ended(exit, shim) => ended.push((exit, handle, shim, network)),
+            Found::Ended(exit, shim, start) => ended.push((exit, handle, shim, start, network)),
         }
     }
     ended.sort_by_key(|(exit, ..)| exit.at);
-    for (exit, handle, shim, network) in ended {
-        let replayed = handle.run(move |container| Box::pin(container.replay(exit, shim, network))).await;
+    for (exit, handle, shim, start, network) in ended {
+        let replayed = handle.run(move |container| Box::pin(container.replay(exit, shim, start, network))).await;
         match replayed {
             Ok(Replay::Done) => {}
-            Ok(Replay::WasKnown(durability)) => take_up(&handle, &handle.view(), durability),
+            Ok(Replay::WasKnown(durability)) => take_up(&handle, &handle.view(), durability, Begun::Yes),
             Err(error) => {
                 tracing::warn!(container = %handle.view().id.short(), %error, "an exit could not be replayed");
             }
@@ -69,14 +69,23 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
     Ok(handles)
 }
 
+/// Whether a start had come as far as its shim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Yes,
+    No,
+}
+
 /// Goes on with what a container was in the middle of.
-fn take_up(handle: &Handle, view: &ContainerView, durability: Durability) {
+fn take_up(handle: &Handle, view: &ContainerView, durability: Durability, begun: Begun) {
     let handle = handle.clone();
     let step = match view.state {
         State::Removing => Unfinished::Removal,
         State::Restarting { .. } => Unfinished::Restart,
         // With `--rm` there is nothing to come back to, unless it is still to be started.
         State::Exited { .. } if durability == Durability::Transient => Unfinished::Removal,
+        // Its shim died with the last engine before it could say that the program ran.
+        State::Created { .. } if durability == Durability::Transient && begun == Begun::Yes => Unfinished::Removal,
         _ => return,
     };
     tokio::spawn(async move {
@@ -134,11 +143,11 @@ impl Container {
     async fn replay(
         &mut self,
         exit: Exit,
-        shim: Option<(Shim, Start)>,
+        shim: Option<Shim>,
+        start: Option<Start>,
         network: Attachment,
     ) -> Result<Replay, EngineError> {
         let state = self.view().state.clone();
-        let (shim, start) = shim.unzip();
         self.shim = shim;
         let is_news = state.is_running()
             || start.is_some_and(|start| {

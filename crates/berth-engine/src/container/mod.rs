@@ -88,6 +88,8 @@ pub(crate) struct Container {
     visitors: files::Visitors,
     /// Somebody removes it as soon as it ends, or has begun to.
     leaving: bool,
+    /// Somebody stops it: its end is told as that, too.
+    stopping: Option<stop::Stopping>,
 }
 
 /// A client that attached before the start: its socket goes to the shim.
@@ -114,6 +116,7 @@ impl Handle {
             backoff: restart::Backoff::default(),
             visitors: files::Visitors::default(),
             leaving: false,
+            stopping: None,
         };
         tokio::spawn(async move {
             while let Some(job) = queue.recv().await {

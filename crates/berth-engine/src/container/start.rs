@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::DirBuilderExt as _,
+    },
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -191,7 +195,7 @@ fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared,
     let spec = &view.spec;
     let rootfs = root_mounts(engine, view)?;
     let shims = engine.config.run.join("shims");
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let text = |path: &Path| path.to_string_lossy().into_owned();
     let [height, width] = spec.host.console_size;
     let request = LaunchRequest {
         id: view.id.to_string(),
@@ -238,10 +242,23 @@ fn to_proto(mount: berth_oci::runtime::Mount) -> berth_proto::containerd::types:
     }
 }
 
+/// Makes a directory of ours, if it is not there.
+fn make_directory(path: &Path) -> Result<(), EngineError> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(EngineError::io("making", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 fn log_of(view: &ContainerView) -> Result<Log, EngineError> {
     let options = logs::options(&view.spec.host.log)?;
+    if let Some(directory) = view.paths.log.as_deref().and_then(Path::parent)
+        && directory != view.paths.directory
+    {
+        make_directory(directory)?;
+    }
     Ok(Log {
-        driver: if view.paths.log.is_some() { "json-file" } else { "none" }.to_owned(),
+        driver: view.spec.host.log.driver.clone(),
         path: view.paths.log.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
         max_size: options.max_size,
         max_file: options.max_file,

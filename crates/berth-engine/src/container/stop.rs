@@ -18,14 +18,14 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 /// Stops a container; see [`crate::Engine::stop`].
 pub(crate) async fn stop(handle: Handle, signal: Option<Signal>, grace: Option<i64>) -> Result<(), EngineError> {
     // Done to its end even if the caller goes: half a stop would leave a container that was asked to end and may not.
-    let stopping = tokio::spawn(async move { stop_running(&handle, signal, grace, Intent::Stop).await });
+    let stopping = tokio::spawn(async move { stop_running(&handle, signal, grace, Stopping::ToEnd).await });
     stopping.await.map_err(|_| EngineError::ShuttingDown)?
 }
 
 /// Stops a container if it runs, and starts it.
 pub(crate) async fn restart(handle: Handle, signal: Option<Signal>, grace: Option<i64>) -> Result<(), EngineError> {
     let restarting = tokio::spawn(async move {
-        match stop_running(&handle, signal, grace, Intent::Restart).await {
+        match stop_running(&handle, signal, grace, Stopping::ToRestart).await {
             Ok(()) | Err(EngineError::NotModified) => {}
             Err(error) => return Err(error),
         }
@@ -36,24 +36,26 @@ pub(crate) async fn restart(handle: Handle, signal: Option<Signal>, grace: Optio
 }
 
 /// Why a container is stopped.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Intent {
-    Stop,
-    Restart,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopping {
+    /// It stays stopped; with `--rm` it goes.
+    ToEnd,
+    /// It is started again at once, also with `--rm`.
+    ToRestart,
 }
 
 async fn stop_running(
     handle: &Handle,
     signal: Option<Signal>,
     grace: Option<i64>,
-    intent: Intent,
+    why: Stopping,
 ) -> Result<(), EngineError> {
     let view = handle.view();
     let waiting = Waiting::new(handle, WaitCondition::NotRunning);
     let signal = signal.unwrap_or_else(|| view.spec.config.stop_signal());
-    let sent = handle.run(move |container| Box::pin(container.ask_to_stop(signal))).await?;
+    let sent = handle.run(move |container| Box::pin(container.ask_to_stop(signal, why))).await?;
     let grace = match sent {
-        Asked::Ended => return published(handle, intent).await,
+        Asked::Ended => return Ok(()),
         Asked::Sent => patience(&view, grace),
         Asked::Unheard => Some(UNHEARD),
     };
@@ -74,15 +76,8 @@ async fn stop_running(
             )));
         }
     }
-    published(handle, intent).await
-}
-
-async fn published(handle: &Handle, intent: Intent) -> Result<(), EngineError> {
-    if intent == Intent::Restart {
-        return Ok(());
-    }
-    match handle.run(|container| Box::pin(container.note("stop"))).await {
-        // A container with `--rm` is gone by now.
+    // What follows an exit, be it the removal of a container with `--rm`, is done before the answer.
+    match handle.run(|_| Box::pin(async { Ok(()) })).await {
         Err(EngineError::NoSuchContainer(_)) => Ok(()),
         other => other,
     }
@@ -105,15 +100,17 @@ pub(crate) enum Asked {
 }
 
 impl Container {
-    async fn ask_to_stop(&mut self, signal: Signal) -> Result<Asked, EngineError> {
+    async fn ask_to_stop(&mut self, signal: Signal, why: Stopping) -> Result<Asked, EngineError> {
         if matches!(self.view().state, State::Restarting { .. }) {
             self.cancel_restart().await?;
+            self.note("stop").await?;
             return Ok(Asked::Ended);
         }
         if !self.view().state.is_running() {
             return Err(EngineError::NotModified);
         }
         self.publish_view(|view| view.stopped_by_hand = true);
+        self.stopping = Some(why);
         self.submit_state();
         fault::point("stop:begun");
         match self.send(signal).await {
@@ -155,7 +152,7 @@ pub(crate) async fn shut_down(engine: &Arc<Inner>) {
         .map(|handle| {
             let by_hand = handle.view().stopped_by_hand;
             tokio::spawn(async move {
-                let stopped = stop_running(&handle, None, Some(grace), Intent::Restart).await;
+                let stopped = stop_running(&handle, None, Some(grace), Stopping::ToEnd).await;
                 // The end of the engine is not somebody's hand: `unless-stopped` starts it again.
                 let _ = handle
                     .run(move |container| {
