@@ -1,5 +1,7 @@
 //! Images: import, load, save, tag, rmi, history, inspect.
 
+use berth_testkit::Client;
+
 use crate::start;
 
 #[test]
@@ -260,4 +262,26 @@ fn import_fetches_what_has_a_url() {
     berth.run("import http://127.0.0.1:1/x.tar x").fails(1, "connection refused");
     let _ = server.kill();
     let _ = server.wait();
+}
+
+#[test]
+fn a_container_whose_image_lost_its_name_shows_the_image_s_id() {
+    let berth = start();
+    berth.run("run -d --name old busybox sleep 600").succeeds();
+    let id = berth.run("inspect -f {{.Image}} old").succeeds();
+    let short = &id["sha256:".len()..][..12];
+    let shown = |expected: &str| {
+        for client in [Client::Berth, Client::Docker] {
+            berth.run_as(client, "ps --format {{.Image}}").prints(&format!("{expected}\n"));
+            berth.run_as(client, "ps --size --format {{.Image}}").prints(&format!("{expected}\n"));
+        }
+    };
+    shown("busybox");
+    berth.run("tag busybox kept:1").succeeds();
+    berth.run("rmi busybox").succeeds();
+    shown(short);
+    berth.run("ps --no-trunc --format {{.Image}}").prints(&format!("{id}\n"));
+    berth.run("inspect -f '{{.Config.Image}} {{.Image}}' old").prints(&format!("busybox {id}\n"));
+    berth.run("tag kept:1 busybox").succeeds();
+    shown("busybox");
 }

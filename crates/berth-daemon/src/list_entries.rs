@@ -1,7 +1,8 @@
 //! The entries of the container list as they were last sent, so that a list costs a copy and not a translation.
 //!
-//! An entry is worth sending again while the container's snapshot is the same and its status reads the same ("Up 5
-//! minutes" changes by itself). Nothing has to be told when a container changes: its snapshot is another one then.
+//! An entry is worth sending again while the container's snapshot is the same, its status reads the same ("Up 5
+//! minutes" changes by itself) and no image has got or lost a name. Nothing has to be told when a container changes: its
+//! snapshot is another one then.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,15 +22,18 @@ struct Entry {
     /// Only compared: it does not keep an old snapshot in memory.
     view: Weak<ContainerView>,
     status: String,
+    /// What names of images were counted at then.
+    names: u64,
     text: Arc<[u8]>,
 }
 
 impl ListEntries {
     /// The entry that was kept for a snapshot with this status, if it is still true.
-    pub fn find(&self, view: &Arc<ContainerView>, shape: SummaryShape, status: &str) -> Option<Arc<[u8]>> {
+    pub fn find(&self, view: &Arc<ContainerView>, shape: SummaryShape, status: &str, names: u64) -> Option<Arc<[u8]>> {
         let kept = self.lock();
         let entry = kept.get(&(view.id.clone(), shape))?;
-        let is_same = std::ptr::eq(entry.view.as_ptr(), Arc::as_ptr(view)) && entry.status == status;
+        let is_same =
+            std::ptr::eq(entry.view.as_ptr(), Arc::as_ptr(view)) && entry.status == status && entry.names == names;
         is_same.then(|| Arc::clone(&entry.text))
     }
 
@@ -37,12 +41,13 @@ impl ListEntries {
     pub fn keep<'a>(
         &self,
         shape: SummaryShape,
+        names: u64,
         entries: impl Iterator<Item = (&'a Arc<ContainerView>, String, Arc<[u8]>)>,
     ) {
         let mut kept = self.lock();
         kept.retain(|_, entry| entry.view.strong_count() > 0);
         kept.extend(entries.map(|(view, status, text)| {
-            ((view.id.clone(), shape), Entry { view: Arc::downgrade(view), status, text })
+            ((view.id.clone(), shape), Entry { view: Arc::downgrade(view), status, names, text })
         }));
     }
 

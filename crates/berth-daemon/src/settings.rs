@@ -291,15 +291,18 @@ fn is_interface(name: &str) -> bool {
 
 fn default_log(directives: &Directives) -> Result<LogConfig, SettingsError> {
     let driver = directives.log_driver.clone().unwrap_or_else(|| "json-file".to_owned());
-    if !matches!(driver.as_str(), "json-file" | "none") {
-        return Err(wrong("log-driver", driver, "only json-file and none are there"));
+    if !matches!(driver.as_str(), "json-file" | "local" | "none") {
+        return Err(wrong("log-driver", driver, "use json-file, local or none"));
     }
     let mut options = BTreeMap::new();
     for text in directives.log_opts.iter().flatten() {
         let (key, value) = text.split_once('=').ok_or_else(|| wrong("log-opt", text, "use KEY=VALUE"))?;
         options.insert(key.to_owned(), value.to_owned());
     }
-    Ok(LogConfig { driver, options })
+    let log = LogConfig { driver, options };
+    let given = || directives.log_opts.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+    berth_engine::logs::check_config(&log).map_err(|error| wrong("log-opt", given(), error))?;
+    Ok(log)
 }
 
 /// `NAME=SOFT[:HARD]`.

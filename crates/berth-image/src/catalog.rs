@@ -118,6 +118,18 @@ impl Images {
         self.resolve_for(name, None)
     }
 
+    /// The id of the image that a name means now; `None` if it means none, or more than one.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> Option<Digest> {
+        self.find(name).ok().map(|(row, _)| row.digest)
+    }
+
+    /// How often images or their names have changed since the engine began: what a name means stays while this does.
+    #[must_use]
+    pub fn name_changes(&self) -> u64 {
+        self.inner.store.images().changes()
+    }
+
     /// Finds an image for a platform.
     ///
     /// # Errors

@@ -3,7 +3,13 @@
 //! An image exists as long as its row does, with names or without ("dangling"). Content is kept while an image, a container or a lease
 //! needs it; what that means is the image crate's to know. Times are nanoseconds since 1970.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use berth_model::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -104,17 +110,30 @@ pub struct LeaseRow {
 #[derive(Clone)]
 pub struct ImageRecords {
     database: Arc<Database>,
+    changes: Arc<AtomicU64>,
 }
 
 impl Store {
     /// The records of images, layers and leases.
     #[must_use]
     pub fn images(&self) -> ImageRecords {
-        ImageRecords { database: Arc::clone(self.of(Durability::Durable)) }
+        ImageRecords { database: Arc::clone(self.of(Durability::Durable)), changes: Arc::clone(&self.image_changes) }
     }
 }
 
 impl ImageRecords {
+    /// How often images or their names have changed since the store was opened: what was read is true while this stays the same.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Counts a change that is committed.
+    fn changed(&self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        self.changes.fetch_add(1, Ordering::Release);
+        result
+    }
+
     /// All images with their names.
     ///
     /// # Errors
@@ -179,7 +198,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn put(&self, image: ImageRow) -> Result<(), StoreError> {
-        self.database.write(Purpose::Keep, move |tx| {
+        let put = self.database.write(Purpose::Keep, move |tx| {
             tx.prepare_cached(
                 "INSERT INTO images (digest, descriptor, created, summary) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             )?
@@ -192,7 +211,8 @@ impl ImageRecords {
                 name.execute(params![row.name, image.digest.as_str(), row.tagged])?;
             }
             Ok(())
-        })
+        });
+        self.changed(put)
     }
 
     /// Takes names away and, if `image` is given, that image with whatever names it has left. Waits for the disk.
@@ -200,7 +220,7 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub fn remove(&self, names: Vec<String>, image: Option<Digest>) -> Result<(), StoreError> {
-        self.database.write(Purpose::Release, move |tx| {
+        let removed = self.database.write(Purpose::Release, move |tx| {
             let mut delete = tx.prepare_cached("DELETE FROM image_names WHERE name = ?1")?;
             for name in names {
                 delete.execute([name])?;
@@ -209,7 +229,8 @@ impl ImageRecords {
                 tx.prepare_cached("DELETE FROM images WHERE digest = ?1")?.execute([digest.as_str()])?;
             }
             Ok(())
-        })
+        });
+        self.changed(removed)
     }
 
     /// All unpacked layers.

@@ -18,7 +18,10 @@ mod reserve;
 mod schema;
 mod volumes;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 pub use addresses::*;
 pub use containers::{ContainerRow, Containers};
@@ -44,6 +47,8 @@ pub enum Durability {
 pub struct Store {
     durable: Arc<Database>,
     transient: Arc<Database>,
+    /// How often images or their names have changed.
+    image_changes: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -54,7 +59,7 @@ impl Store {
     pub fn open(root: &Path, run: &Path) -> Result<Self, StoreError> {
         let durable = Database::open(&root.join("berth.db"), &schema::DURABLE, Durability::Durable)?;
         let transient = Database::open(&run.join("transient.db"), &schema::TRANSIENT, Durability::Transient)?;
-        Ok(Self { durable: Arc::new(durable), transient: Arc::new(transient) })
+        Ok(Self { durable: Arc::new(durable), transient: Arc::new(transient), image_changes: Arc::default() })
     }
 
     pub(crate) fn of(&self, durability: Durability) -> &Arc<Database> {

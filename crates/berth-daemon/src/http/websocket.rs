@@ -56,7 +56,7 @@ where
 {
     if let Some(mut replay) = replay {
         while let Some(Ok(line)) = replay.next().await {
-            if client.write_all(&frame(BINARY, line.text.as_bytes())).await.is_err() {
+            if client.write_all(&frame(BINARY, &line.text)).await.is_err() {
                 return;
             }
         }

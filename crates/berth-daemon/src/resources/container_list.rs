@@ -1,8 +1,9 @@
 //! The container list and its filters (B190).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use berth_api::container::ContainerSummary;
 use berth_api::descriptor::Descriptor;
 use berth_engine::ContainerView;
 use berth_engine::spec::PortProto;
@@ -55,19 +56,22 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
     let shape = SummaryShape::of(call.version);
     match call.query.flag("size") {
         true => with_sizes(&call.daemon, &chosen, shape).await,
-        false => Ok(Reply::json_text(joined(&texts(&call.daemon, &chosen, shape).await))),
+        false => Ok(Reply::json_text(joined(&texts(&call.daemon, &chosen, shape).await?))),
     }
 }
 
 /// The entries of some containers, those from the last time where they are still true.
-async fn texts(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShape) -> Vec<Arc<[u8]>> {
+async fn texts(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShape) -> Result<Vec<Arc<[u8]>>, ApiError> {
     let now = time::now();
+    // Counted before they are read: what changes meanwhile is read again by the next list.
+    let names = daemon.engine.images().name_changes();
     let statuses: Vec<String> = views.iter().map(|view| summary::status(view, now)).collect();
-    let kept: Vec<_> =
-        views.iter().zip(&statuses).map(|(view, status)| daemon.list_entries.find(view, shape, status)).collect();
+    let find = |(view, status): (&Arc<ContainerView>, &String)| daemon.list_entries.find(view, shape, status, names);
+    let kept: Vec<_> = views.iter().zip(&statuses).map(find).collect();
     let changed: Vec<_> =
         views.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(view, _)| view.clone()).collect();
     let mut manifests = manifests(daemon, &changed, shape).await.into_iter();
+    let renamed = renamed_images(daemon, &changed).await?;
     let mut fresh = Vec::new();
     let mut texts = Vec::with_capacity(views.len());
     for ((view, status), kept) in views.iter().zip(statuses).zip(kept) {
@@ -79,6 +83,7 @@ async fn texts(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShap
         // An image whose content is gone may come back.
         let is_lasting = manifest.is_some() || !shape.has_manifest();
         let mut entry = summary::container(view, status.clone(), manifest, None);
+        show_image(&mut entry, view, &renamed);
         shape.adapt(&mut entry);
         let text: Arc<[u8]> = reply::document(&entry).into();
         if is_lasting {
@@ -87,18 +92,41 @@ async fn texts(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShap
         texts.push(text);
     }
     if !fresh.is_empty() {
-        daemon.list_entries.keep(shape, fresh.into_iter());
+        daemon.list_entries.keep(shape, names, fresh.into_iter());
     }
-    texts
+    Ok(texts)
+}
+
+/// Images by the name that containers were made with, where that means another image now, or none.
+async fn renamed_images(daemon: &Daemon, views: &[Arc<ContainerView>]) -> Result<HashSet<(String, Digest)>, ApiError> {
+    let made_with: HashSet<_> =
+        views.iter().map(|view| (view.spec.image.clone(), view.spec.image_id.clone())).collect();
+    if made_with.is_empty() {
+        return Ok(made_with);
+    }
+    let images = daemon.engine.images().clone();
+    Daemon::blocking(move || {
+        Ok(made_with.into_iter().filter(|(name, id)| images.id_of(name).as_ref() != Some(id)).collect())
+    })
+    .await
+}
+
+/// A container whose image has lost the name is shown with the image's id, which clients shorten.
+fn show_image(entry: &mut ContainerSummary, view: &ContainerView, renamed: &HashSet<(String, Digest)>) {
+    if renamed.contains(&(view.spec.image.clone(), view.spec.image_id.clone())) {
+        entry.image = view.spec.image_id.to_string();
+    }
 }
 
 /// Sizes change without the container's snapshot, so nothing is kept of them.
 async fn with_sizes(daemon: &Daemon, views: &[Arc<ContainerView>], shape: SummaryShape) -> Result<Reply, ApiError> {
     let now = time::now();
+    let renamed = renamed_images(daemon, views).await?;
     let mut entries = Vec::with_capacity(views.len());
     for (view, manifest) in views.iter().zip(manifests(daemon, views, shape).await) {
         let sizes = sizes(daemon, view).await?;
         let mut entry = summary::container(view, summary::status(view, now), manifest, Some(sizes));
+        show_image(&mut entry, view, &renamed);
         shape.adapt(&mut entry);
         entries.push(entry);
     }

@@ -94,7 +94,7 @@ pub fn encode(line: &LogLine, framing: Framing, decoration: &Decoration) -> Vec<
         text.extend_from_slice(attributes(&line.attributes).as_bytes());
         text.push(b' ');
     }
-    text.extend_from_slice(line.text.as_bytes());
+    text.extend_from_slice(&line.text);
     match framing {
         Framing::Raw => text,
         Framing::Multiplexed => frame(number(line.stream), &text),
@@ -140,7 +140,7 @@ mod tests {
         let line = LogLine {
             stream: LogStream::Stderr,
             at: Timestamp::from_parts(1, 5),
-            text: "err1\n".to_owned(),
+            text: b"err1\n".to_vec(),
             attributes: BTreeMap::from([("lk".to_owned(), "l v".to_owned()), ("E1".to_owned(), "ev".to_owned())]),
         };
         let plain = encode(&line, Framing::Multiplexed, &Decoration::default());

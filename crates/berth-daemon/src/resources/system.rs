@@ -6,6 +6,7 @@ use berth_api::system::{
     Commit, ComponentVersion, FirewallInfo, IndexInfo, Info, PlatformName, PluginsInfo, RegistryConfig, RuntimeInfo,
     SwarmInfo, Version,
 };
+use berth_distribution::{DEFAULT_DOMAIN, HostSettings};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::daemon::Daemon;
@@ -24,8 +25,8 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint!("GET" "/info", "SystemInfo", info),
 ];
 
-/// The registry that a name without a domain means.
-const DEFAULT_REGISTRY: &str = "docker.io";
+/// Stands for all registries where a mirror is named.
+const EVERY_REGISTRY: &str = "*";
 
 async fn ping(_: Call) -> Result<Reply, ApiError> {
     Ok(ping_headers(Reply::text(StatusCode::OK, "OK")))
@@ -155,7 +156,7 @@ fn gather(daemon: &Daemon) -> Result<Info, ApiError> {
         os_type: "linux".to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
-        registry_config: Some(registries()),
+        registry_config: Some(registries(&settings.registries)),
         processors: i64::from(host.processors),
         mem_total: i64::try_from(host.memory).unwrap_or(i64::MAX),
         docker_root_dir: config.root.display().to_string(),
@@ -184,16 +185,31 @@ fn plugins() -> PluginsInfo {
         volume: names(&["local"]),
         network: names(&["bridge", "host", "null"]),
         authorization: None,
-        log: names(&["json-file", "none"]),
+        log: names(&["json-file", "local", "none"]),
     }
 }
 
-fn registries() -> RegistryConfig {
-    let default = IndexInfo { name: DEFAULT_REGISTRY.to_owned(), mirrors: Vec::new(), secure: true, official: true };
+/// How registries are reached, in Docker's shape: the own machine is always among those that need no encryption.
+fn registries(settings: &HostSettings) -> RegistryConfig {
+    let mirrors_of = |registry: &str| {
+        let mirrors = settings.mirrors.iter().filter(|mirror| mirror.of == registry || mirror.of == EVERY_REGISTRY);
+        mirrors.map(|mirror| format!("{}/", mirror.url.to_string().trim_end_matches('/'))).collect::<Vec<_>>()
+    };
+    let is_network = |rule: &&String| rule.parse::<ipnet::IpNet>().is_ok();
+    let networks = settings.insecure.iter().filter(is_network).map(String::as_str);
+    let named = settings.insecure.iter().filter(|rule| !is_network(rule));
+    let mirrored = settings.mirrors.iter().map(|mirror| &mirror.of).filter(|of| *of != EVERY_REGISTRY);
+    let index = |name: &str| IndexInfo {
+        name: name.to_owned(),
+        mirrors: mirrors_of(name),
+        secure: !settings.insecure.iter().any(|rule| rule == name),
+        official: name == DEFAULT_DOMAIN,
+    };
+    let names = named.chain(mirrored).map(String::as_str).chain([DEFAULT_DOMAIN]);
     RegistryConfig {
-        insecure_registry_cidrs: vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()],
-        index_configs: BTreeMap::from([(DEFAULT_REGISTRY.to_owned(), default)]),
-        mirrors: Vec::new(),
+        insecure_registry_cidrs: ["::1/128", "127.0.0.0/8"].into_iter().chain(networks).map(str::to_owned).collect(),
+        index_configs: names.map(|name| (name.to_owned(), index(name))).collect(),
+        mirrors: mirrors_of(DEFAULT_DOMAIN),
     }
 }
 
@@ -247,4 +263,30 @@ fn distribution() -> (String, String) {
         line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
     };
     (value("PRETTY_NAME"), value("VERSION_ID"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_are_shown_as_they_are_set() {
+        let mirrors = ["https://a.example", "quay.io=http://b.example/x/", "*=https://c.example/"];
+        let settings = HostSettings {
+            insecure: vec!["reg.example:5000".to_owned(), "10.0.0.0/8".to_owned()],
+            mirrors: mirrors.iter().map(|mirror| mirror.parse().expect("a mirror")).collect(),
+            ..HostSettings::default()
+        };
+        let shown = registries(&settings);
+        assert_eq!(shown.insecure_registry_cidrs, ["::1/128", "127.0.0.0/8", "10.0.0.0/8"]);
+        assert_eq!(shown.mirrors, ["https://a.example/", "https://c.example/"]);
+        let indexes: Vec<_> = shown.index_configs.values().collect();
+        let told = |at: usize| (indexes[at].name.as_str(), indexes[at].secure, indexes[at].official);
+        assert_eq!(
+            [told(0), told(1), told(2)],
+            [("docker.io", true, true), ("quay.io", true, false), ("reg.example:5000", false, false),]
+        );
+        assert_eq!(indexes[0].mirrors, shown.mirrors);
+        assert_eq!(indexes[1].mirrors, ["http://b.example/x/", "https://c.example/"]);
+    }
 }

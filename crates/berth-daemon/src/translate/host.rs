@@ -14,19 +14,6 @@ use crate::translate::{address, endpoints, isolation, mounts, ports, resources, 
 pub const RUNTIME: &str = "berth-runtime";
 /// Other names for it that clients of other engines send.
 const RUNTIME_ALIASES: [&str; 3] = ["", "runc", "io.containerd.runc.v2"];
-/// Options of the json-file log driver.
-const JSON_FILE_OPTIONS: [&str; 10] = [
-    "max-size",
-    "max-file",
-    "compress",
-    "labels",
-    "labels-regex",
-    "env",
-    "env-regex",
-    "tag",
-    "mode",
-    "max-buffer-size",
-];
 
 /// Checks and understands the host's part. `config` is the portable part, which some options exclude.
 pub fn from_wire(
@@ -125,20 +112,14 @@ fn servers(texts: &[String]) -> Result<Vec<String>, ApiError> {
 
 fn log(wire: &WireLog) -> Result<LogConfig, ApiError> {
     let options = wire.config.clone().unwrap_or_default();
-    match wire.kind.as_str() {
-        "" | "json-file" => {
-            if let Some(unknown) = options.keys().find(|key| !JSON_FILE_OPTIONS.contains(&key.as_str())) {
-                return Err(ApiError::invalid(format!("unknown log opt '{unknown}' for json-file log driver")));
-            }
-        }
-        "none" => {}
-        other => {
-            return Err(ApiError::invalid(format!(
-                "error looking up logging plugin {other}: plugin {other:?} not found"
-            )));
-        }
+    if !matches!(wire.kind.as_str(), "" | "json-file" | "local" | "none") {
+        let other = &wire.kind;
+        return Err(ApiError::invalid(format!("error looking up logging plugin {other}: plugin {other:?} not found")));
     }
-    Ok(LogConfig { driver: wire.kind.clone(), options })
+    let log = LogConfig { driver: wire.kind.clone(), options };
+    // Without a driver's name, and for the values, the engine says what is wrong: it knows the default.
+    berth_engine::logs::check_names(&log)?;
+    Ok(log)
 }
 
 fn runtime(name: &str) -> Result<String, ApiError> {

@@ -45,7 +45,14 @@ pub fn container(
         resolv_conf_path: path(&view.paths.resolv_conf),
         hostname_path: path(&view.paths.hostname),
         hosts_path: path(&view.paths.hosts),
-        log_path: view.paths.log.as_deref().map(path).unwrap_or_default(),
+        // Where other drivers keep their files is no part of the API, nor of Docker's.
+        log_path: view
+            .paths
+            .log
+            .as_deref()
+            .filter(|_| view.spec.host.log.driver == "json-file")
+            .map(path)
+            .unwrap_or_default(),
         name: format!("/{}", view.name),
         restart_count: i64::from(view.restart_count),
         driver: STORAGE_DRIVER.to_owned(),
