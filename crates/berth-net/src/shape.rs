@@ -115,10 +115,11 @@ fn outbound(interface: &str, shape: &Shape) -> Result<(), NetError> {
 
 /// Limits the rate of what leaves by a device.
 fn limit(device: &str, shape: &Shape) -> Result<(), NetError> {
-    Ok(match shape.rate {
+    match shape.rate {
         Some(rate) => set(device, Discipline::Bucket, |options| tbf(options, rate / 8))?,
         None => clear(device)?,
-    })
+    }
+    Ok(())
 }
 
 fn set(device: &str, discipline: Discipline, options: impl FnOnce(&mut Message<'_>)) -> Result<(), NetlinkError> {
