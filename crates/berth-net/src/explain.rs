@@ -1,12 +1,13 @@
 //! Why a published port is or is not reached: what is in force, told in words.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use berth_model::HexId;
 
 use crate::config::FirewallMode;
 use crate::error::NetError;
-use crate::firewall::{Obstacle, PortVerdict};
+use crate::firewall::{Direction, HostPolicy, Obstacle, PortVerdict};
 use crate::networks::Networks;
 use crate::ports::{PublishedPort, Way};
 use crate::worker::Job;
@@ -26,6 +27,8 @@ pub struct FirewallReport {
     pub ports: Vec<(PublishedPort, Vec<PortVerdict>)>,
     /// Chains of others that drop what is forwarded.
     pub obstacles: Vec<Obstacle>,
+    /// The host's own rules, for questions of one client.
+    pub(crate) host: Arc<HostPolicy>,
 }
 
 /// Whether a client reaches a port, and why.
@@ -95,10 +98,15 @@ impl FirewallReport {
             let family = if port.address.is_ipv4() { "IPv4" } else { "IPv6" };
             return no(format!("{client} is no {family} address"));
         }
-        if client.is_loopback() {
+        if client.is_loopback() && port.way != Way::Routed {
             let any = port.address.is_unspecified() || port.address.is_loopback();
             let reason = if any { way(port) } else { format!("only {} is bound", port.address) };
             return Reach { reached: Some(any), reason };
+        }
+        let limited = |verdict: &PortVerdict| matches!(verdict, PortVerdict::Limited(_));
+        if self.mode == FirewallMode::Respect && verdicts.iter().any(limited) {
+            let ask = |number| self.host.verdict_on(client.is_ipv6(), port.transport, number, Some(client));
+            return self.reach_of_anybody(port, &(port.first..=port.last).map(ask).collect::<Vec<_>>());
         }
         self.reach_of_anybody(port, verdicts)
     }
@@ -112,7 +120,9 @@ impl FirewallReport {
             let reason = format!("{}; the host's input rules decide as for any program", way(port));
             return reach(Some(true), reason);
         }
-        if let Some(obstacle) = self.obstacles.iter().find(|obstacle| obstacle.admitted_in.is_none()) {
+        let outward = |obstacle: &&Obstacle| matches!(obstacle.barrier, Some((_, Direction::Out)));
+        let mut inward = self.obstacles.iter().filter(|obstacle| !outward(obstacle));
+        if let Some(obstacle) = inward.find(|obstacle| obstacle.admitted_in.is_none()) {
             return reach(Some(false), obstacle.to_string());
         }
         if self.mode == FirewallMode::Docker {
@@ -132,6 +142,17 @@ impl FirewallReport {
                     let reason = format!("kept closed, because it cannot be told whether {place} accepts every client");
                     return reach(Some(false), reason);
                 }
+                PortVerdict::Limited(rules) if port.way == Way::Routed => {
+                    let reason = format!("kept closed, because {rules} opens it to some, at addresses of this host");
+                    return reach(Some(false), reason);
+                }
+                PortVerdict::Limited(rules) => {
+                    let reason = format!(
+                        "{}; {rules} decides who reaches it: berth port --explain=ADDRESS says it of one client",
+                        way(port)
+                    );
+                    return reach(None, reason);
+                }
             }
         }
         reach(Some(true), format!("{}; the host's input rules accept it", way(port)))
@@ -149,6 +170,9 @@ fn way(port: &PublishedPort) -> String {
     match port.way {
         Way::Translated => format!("translated to {}, which sees the client's address", port.target),
         Way::Relayed => format!("carried to {} by a process, which sees the host's address", port.target),
+        Way::Routed => {
+            format!("open at the container's own address, {}, for those who have a route to it", port.target)
+        }
     }
 }
 
@@ -181,6 +205,7 @@ mod tests {
             bridges: vec!["berth0".to_owned()],
             ports: Vec::new(),
             obstacles: Vec::new(),
+            host: Arc::default(),
         };
         let closed = [PortVerdict::Closed("chain INPUT of table ip filter".to_owned())];
         for (mode, address, client, verdicts, reached, words) in [

@@ -1,32 +1,40 @@
 //! The firewall rules of our networks: one nf_tables table that is nobody else's, replaced as a whole.
 //!
 //! The table is a function of the bridges in use ([`Rules`]), so whatever happened to it, applying the rules again
-//! makes it right. An accept in our table does not overrule a drop in somebody else's: [`admit`] finds forward chains
-//! that drop by policy and asks for passage in the place that is made for it.
+//! makes it right.
 
+mod conditions;
 mod host_policy;
+mod limited;
+mod obstacles;
 mod packet;
 mod published;
+mod residue;
 
 pub(crate) use host_policy::HostPolicy;
-pub use host_policy::Verdict as PortVerdict;
+pub use host_policy::{Direction, Limited, Verdict as PortVerdict};
+pub use obstacles::Obstacle;
+pub(crate) use obstacles::{admit, barriers};
 
+use std::collections::BTreeMap;
+
+use berth_ports::Transport;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::netlink::nf_tables::{
-    self, BaseChain, Ct, DESTINATION_TRANSLATED, DEVICE_NAME, ESTABLISHED_OR_RELATED, Expression, Family, Hook,
-    ListedChain, Meta, Payload, Policy, Register, Set, TYPE_LOCAL, Transaction, Verdict,
+    self, BaseChain, Ct, DESTINATION_TRANSLATED, DEVICE_NAME, ESTABLISHED_OR_RELATED, Expression, Family, Hook, Meta,
+    Payload, Register, Set, TYPE_LOCAL, Transaction, Verdict,
 };
 use crate::netlink::{NetlinkError, Socket};
-use crate::ports::PublishedPort;
+use crate::network::GatewayMode;
+use crate::ports::{PublishedPort, Way};
 
-/// The mark of our rules in other people's chains.
-const COMMENT: &str = "berth: containers";
-/// The number of the forward hook in lists.
-const FORWARD: u32 = Hook::Forward as u32;
 /// IPv4 and IPv6 in `meta nfproto`.
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
+/// The protocols of pings, and of what tells a sender that a packet is too long.
+const ICMP: u8 = 1;
+const ICMP_V6: u8 = 58;
 
 const FIRST: Register = Register::new(0);
 
@@ -37,14 +45,21 @@ const WITHIN: Set = Set { name: "within", key: &[DEVICE_NAME, DEVICE_NAME] };
 /// Bridges of networks without a way out.
 const INTERNAL: Set = Set { name: "internal", key: &[DEVICE_NAME] };
 
-/// Bridges of networks whose containers every port of can be reached by those who route to them.
-const OPEN: Set = Set { name: "open", key: &[DEVICE_NAME] };
+/// Bridges of networks whose containers every port of can be reached by those who route to them, for each family.
+const OPEN4: Set = Set { name: "open4", key: &[DEVICE_NAME] };
+const OPEN6: Set = Set { name: "open6", key: &[DEVICE_NAME] };
+/// Bridges of networks whose containers are reached at their own addresses, as far as ports are published.
+const ROUTED4: Set = Set { name: "routed4", key: &[DEVICE_NAME] };
+const ROUTED6: Set = Set { name: "routed6", key: &[DEVICE_NAME] };
 
 /// A bridge, as far as rules are concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bridge {
     /// The device.
     pub name: String,
+    /// The bridges that its network is extended by. Nothing is routed by them; where the kernel shows bridged frames to the firewall
+    /// (br_netfilter) it shows those of these bridges too.
+    pub extensions: Vec<String>,
     /// Its containers' IPv4 addresses.
     pub subnet: Option<Ipv4Net>,
     /// Its containers' IPv6 addresses.
@@ -57,8 +72,10 @@ pub(crate) struct Bridge {
     pub between_containers: bool,
     /// Whether it has no way out.
     pub internal: bool,
-    /// Whether those who route to its containers may reach what is not published.
-    pub open: bool,
+    /// How its containers are reached by IPv4.
+    pub mode: GatewayMode,
+    /// How its containers are reached by IPv6.
+    pub mode_v6: GatewayMode,
 }
 
 /// A bridge's addresses of one family, as rules compare them.
@@ -85,6 +102,16 @@ impl Bridge {
         });
         ipv4.into_iter().chain(ipv6).collect()
     }
+
+    /// The bridge and those that its network is extended by.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.extensions).map(String::as_str)
+    }
+
+    /// Whether outbound traffic of a family takes the host's address.
+    fn hides(&self, protocol: u8) -> bool {
+        if protocol == NFPROTO_IPV4 { self.masquerade } else { self.masquerade_v6 }
+    }
 }
 
 impl Side {
@@ -100,13 +127,53 @@ impl Side {
     }
 }
 
-/// A port that stays closed to other hosts, and why.
+/// A port that is not open to every other host, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closed {
     pub ipv6: bool,
-    pub transport: berth_ports::Transport,
+    pub transport: Transport,
     pub port: u16,
     pub verdict: PortVerdict,
+}
+
+impl Closed {
+    /// Keeps a port that is open to some closed to all.
+    pub fn shut(&mut self) {
+        if let PortVerdict::Limited(rules) = &self.verdict {
+            self.verdict = PortVerdict::Depends(format!("{rules}, which the kernel does not let us ask,"));
+        }
+    }
+
+    /// Whether it says something of one of these ports.
+    pub fn is_of(&self, range: &PublishedPort) -> bool {
+        is_asked(range)
+            && self.ipv6 == range.address.is_ipv6()
+            && self.transport == range.transport
+            && (range.first..=range.last).contains(&self.port)
+    }
+
+    /// Whether the other says something of the same port.
+    pub fn is_for_the_port_of(&self, other: &Closed) -> bool {
+        (self.ipv6, self.transport, self.port) == (other.ipv6, other.transport, other.port)
+    }
+}
+
+/// Whether others reach a range in a way that the host's input rules do not see.
+fn is_asked(range: &PublishedPort) -> bool {
+    range.way != Way::Relayed && !range.address.is_loopback()
+}
+
+/// The ports that the host's own input rules do not open to everybody.
+pub(crate) fn closed(policy: &HostPolicy, ports: &[PublishedPort]) -> Vec<Closed> {
+    let mut closed: BTreeMap<(bool, Transport, u16), PortVerdict> = BTreeMap::new();
+    for range in ports.iter().filter(|range| is_asked(range)) {
+        let ipv6 = range.address.is_ipv6();
+        for port in range.first..=range.last {
+            closed.entry((ipv6, range.transport, port)).or_insert_with(|| policy.verdict(ipv6, range.transport, port));
+        }
+    }
+    let not_open = closed.into_iter().filter(|(_, verdict)| *verdict != PortVerdict::Open);
+    not_open.map(|((ipv6, transport, port), verdict)| Closed { ipv6, transport, port, verdict }).collect()
 }
 
 /// Everything the table says.
@@ -118,20 +185,27 @@ pub(crate) struct Rules<'a> {
     pub bridges: &'a [Bridge],
     /// The ports that lead to containers.
     pub ports: &'a [PublishedPort],
-    /// Those of them that the host's own input rules do not open.
+    /// Those of them that the host's own input rules do not open to everybody.
     pub closed: &'a [Closed],
+    /// These rules, and the number of the ruleset that they are of; it must still be that. `None` where they are not asked.
+    pub host: Option<(u32, &'a HostPolicy)>,
 }
 
 impl Rules<'_> {
     /// Puts the rules in force, in place of whatever the table held.
     pub fn apply(&self, socket: &mut Socket) -> Result<(), NetlinkError> {
-        let mut transaction = Transaction::new();
+        let mut transaction = self.host.map_or_else(Transaction::new, |(number, _)| Transaction::only_at(number));
         // Made first, so that there is something to delete; all of it is one transaction.
         transaction.add_table(Family::Inet, self.table);
         transaction.delete_table(Family::Inet, self.table);
         transaction.add_table(Family::Inet, self.table);
         self.add_sets(&mut transaction);
-        published::add(&mut transaction, self.table, self.ports, self.closed, 5);
+        published::add(&mut transaction, self.table, self.ports, self.closed, 8);
+        if let Some((_, host)) = self.host {
+            // Behind whatever else has a number.
+            limited::add(&mut transaction, self.table, (self.closed, host), published::CHAIN, 100);
+        }
+        published::add_entries(&mut transaction, self.table, self.host.is_some());
         self.add_guard(&mut transaction);
         self.add_forward(&mut transaction);
         self.add_postrouting(&mut transaction);
@@ -143,11 +217,18 @@ impl Rules<'_> {
             let chosen = self.bridges.iter().filter(|bridge| keep(bridge));
             chosen.map(|bridge| device_name(&bridge.name).repeat(times)).collect()
         };
+        let extensions = self.bridges.iter().flat_map(|bridge| &bridge.extensions);
+        let mut within = names(&|bridge| bridge.between_containers, 2);
+        // Containers that are kept apart are so by the ports of these bridges; what passes is on its way to the gateway, or back.
+        within.extend(extensions.map(|name| device_name(name).repeat(2)));
         let sets = [
             (BRIDGES, names(&|_| true, 1)),
-            (WITHIN, names(&|bridge| bridge.between_containers, 2)),
+            (WITHIN, within),
             (INTERNAL, names(&|bridge| bridge.internal, 1)),
-            (OPEN, names(&|bridge| bridge.open, 1)),
+            (OPEN4, names(&|bridge| bridge.mode == GatewayMode::NatUnprotected, 1)),
+            (OPEN6, names(&|bridge| bridge.mode_v6 == GatewayMode::NatUnprotected, 1)),
+            (ROUTED4, names(&|bridge| bridge.mode == GatewayMode::Routed, 1)),
+            (ROUTED6, names(&|bridge| bridge.mode_v6 == GatewayMode::Routed, 1)),
         ];
         for (id, (set, elements)) in (1..).zip(sets) {
             transaction.add_set(Family::Inet, self.table, &set, id);
@@ -177,7 +258,6 @@ impl Rules<'_> {
         let to_us = || vec![Expression::Meta(Meta::OutputName, FIRST), lookup(&BRIDGES)];
         let from_internal = [Expression::Meta(Meta::InputName, FIRST), lookup(&INTERNAL)];
         let to_internal = [Expression::Meta(Meta::OutputName, FIRST), lookup(&INTERNAL)];
-        let to_open = [Expression::Meta(Meta::OutputName, FIRST), lookup(&OPEN)];
         let within = vec![
             Expression::Meta(Meta::InputName, FIRST),
             // The second field of the key, 16 bytes on.
@@ -192,7 +272,22 @@ impl Rules<'_> {
             "published ports",
             with(to_us(), [bits(Ct::Status, DESTINATION_TRANSLATED), vec![accept.clone()]].concat()),
         );
-        add("networks that are open to those who route to them", with(to_open.to_vec(), [accept]));
+        for (protocol, ping, open, routed) in
+            [(NFPROTO_IPV4, ICMP, &OPEN4, &ROUTED4), (NFPROTO_IPV6, ICMP_V6, &OPEN6, &ROUTED6)]
+        {
+            let to = |set: &Set| {
+                let family = [Expression::Meta(Meta::Protocol, FIRST), Expression::Equal(FIRST, vec![protocol])];
+                with(family.to_vec(), [Expression::Meta(Meta::OutputName, FIRST), lookup(set)])
+            };
+            add("networks that are open to those who route to them", with(to(open), [accept.clone()]));
+            let ping = [Expression::Meta(Meta::Transport, FIRST), Expression::Equal(FIRST, vec![ping])];
+            add(
+                "containers with addresses of their own answer pings",
+                [to(routed), ping.to_vec(), vec![accept.clone()]].concat(),
+            );
+            let exposed = published::exposed(protocol == NFPROTO_IPV6);
+            add("and published ports", [to(routed), exposed, vec![accept.clone()]].concat());
+        }
         add("whatever was not published", with(to_us(), [Expression::Counter, drop]));
     }
 
@@ -200,21 +295,13 @@ impl Rules<'_> {
         let base = BaseChain { kind: "nat", hook: Hook::Postrouting, priority: 100 };
         transaction.add_chain(Family::Inet, self.table, "postrouting", Some(base));
         self.add_returning(transaction);
-        for (bridge, subnet) in
-            self.bridges.iter().filter(|bridge| bridge.masquerade).filter_map(|b| Some((b, b.subnet?)))
-        {
-            let rule = [
-                Expression::Meta(Meta::Protocol, FIRST),
-                Expression::Equal(FIRST, vec![NFPROTO_IPV4]),
-                Expression::Payload(Payload::Ipv4Source, FIRST),
-                Expression::Mask(FIRST, subnet.netmask().octets().to_vec()),
-                Expression::Equal(FIRST, subnet.network().octets().to_vec()),
-                Expression::Meta(Meta::OutputName, FIRST),
-                Expression::Differs(FIRST, device_name(&bridge.name)),
-                Expression::Counter,
-                Expression::Masquerade,
-            ];
-            transaction.add_rule(Family::Inet, self.table, "postrouting", "outbound traffic", &rule);
+        for bridge in self.bridges {
+            for family in bridge.families().into_iter().filter(|family| bridge.hides(family.protocol)) {
+                let mut rule = with(family.comes_from_subnet(), [Expression::Meta(Meta::OutputName, FIRST)]);
+                rule.extend(bridge.names().map(|name| Expression::Differs(FIRST, device_name(name))));
+                rule.extend([Expression::Counter, Expression::Masquerade]);
+                transaction.add_rule(Family::Inet, self.table, "postrouting", "outbound traffic", &rule);
+            }
         }
     }
 }
@@ -273,13 +360,19 @@ pub(crate) fn remove(socket: &mut Socket, table: &str) -> Result<(), NetlinkErro
     transaction.commit(socket)
 }
 
-/// Leads more ports to containers.
+/// Leads more ports to containers. Some of them may be shut by the host's rules, as these are in the ruleset of that number.
 ///
 /// # Errors
-/// The kernel refuses: the table is not as it was.
-pub(crate) fn publish(socket: &mut Socket, table: &str, ports: &[PublishedPort]) -> Result<(), NetlinkError> {
-    let mut transaction = Transaction::new();
+/// The kernel refuses: the table is not as it was, or the ruleset is another one.
+pub(crate) fn publish(
+    socket: &mut Socket,
+    table: &str,
+    ports: &[PublishedPort],
+    shut: Option<(u32, &[Closed])>,
+) -> Result<(), NetlinkError> {
+    let mut transaction = shut.map_or_else(Transaction::new, |(number, _)| Transaction::only_at(number));
     published::add_elements(&mut transaction, table, ports);
+    published::shut(&mut transaction, table, shut.map(|(_, shut)| shut).unwrap_or_default());
     transaction.commit(socket)
 }
 
@@ -287,9 +380,15 @@ pub(crate) fn publish(socket: &mut Socket, table: &str, ports: &[PublishedPort])
 ///
 /// # Errors
 /// The kernel refuses: the table is not as it was.
-pub(crate) fn withdraw(socket: &mut Socket, table: &str, ports: &[PublishedPort]) -> Result<(), NetlinkError> {
+pub(crate) fn withdraw(
+    socket: &mut Socket,
+    table: &str,
+    ports: &[PublishedPort],
+    no_longer_shut: &[Closed],
+) -> Result<(), NetlinkError> {
     let mut transaction = Transaction::new();
     published::delete_elements(&mut transaction, table, ports);
+    published::forget(&mut transaction, table, no_longer_shut);
     transaction.commit(socket)
 }
 
@@ -302,91 +401,6 @@ fn loopback(address: Payload) -> Vec<Expression> {
         Expression::Mask(FIRST, vec![255, 0, 0, 0]),
         Expression::Equal(FIRST, vec![127, 0, 0, 0]),
     ]
-}
-
-/// A chain of somebody else's that drops forwarded packets unless a rule of its own lets them pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    /// The family of the table, in nft's words.
-    pub family: &'static str,
-    /// The table.
-    pub table: String,
-    /// The chain.
-    pub chain: String,
-    /// The chain in which passage was asked for; `None` if there is no place for it.
-    pub admitted_in: Option<String>,
-}
-
-impl std::fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Obstacle { family, table, chain, .. } = self;
-        write!(f, "chain {chain} of table {family} {table} drops forwarded packets by policy")?;
-        match &self.admitted_in {
-            Some(place) => write!(f, "; rules that let containers pass were added to {place}"),
-            None => {
-                write!(f, ": containers reach nothing outside unless it accepts what comes from and goes to ")?;
-                write!(f, "their bridges (nft insert rule {family} {table} {chain} iifname BRIDGE accept, and oifname)")
-            }
-        }
-    }
-}
-
-/// Finds what would drop our packets after our own table let them pass, and asks for passage where Docker does: in
-/// `DOCKER-USER`, else in `FORWARD`, of the tables that iptables(8) keeps. Other tables are only reported.
-pub(crate) fn admit(socket: &mut Socket, own: &str, bridges: &[Bridge]) -> Result<Vec<Obstacle>, NetlinkError> {
-    let chains = nf_tables::chains(socket)?;
-    let blocking = |chain: &&ListedChain| chain.base == Some((FORWARD, Policy::Drop)) && chain.table != own;
-    let mut obstacles = Vec::new();
-    for chain in chains.iter().filter(blocking) {
-        let admitted_in = passage(&chains, chain);
-        if let Some(place) = admitted_in {
-            ask_passage(socket, chain.family, &chain.table, place, bridges)?;
-        }
-        obstacles.push(Obstacle {
-            family: chain.family.word(),
-            table: chain.table.clone(),
-            chain: chain.name.clone(),
-            admitted_in: admitted_in.map(str::to_owned),
-        });
-    }
-    Ok(obstacles)
-}
-
-/// The chain of iptables' filter table that is made for rules of others.
-fn passage(chains: &[ListedChain], obstacle: &ListedChain) -> Option<&'static str> {
-    let iptables = obstacle.family != Family::Inet && obstacle.table == "filter" && obstacle.name == "FORWARD";
-    let for_users = |chain: &ListedChain| {
-        chain.family == obstacle.family && chain.table == obstacle.table && chain.name == "DOCKER-USER"
-    };
-    iptables.then(|| if chains.iter().any(for_users) { "DOCKER-USER" } else { "FORWARD" })
-}
-
-/// Puts our rules, and no older ones of ours, at the front of a chain. Only matches that iptables(8) can list are used.
-fn ask_passage(
-    socket: &mut Socket,
-    family: Family,
-    table: &str,
-    chain: &'static str,
-    bridges: &[Bridge],
-) -> Result<(), NetlinkError> {
-    let mut transaction = Transaction::new();
-    for old in nf_tables::rules(socket, family, table, chain)? {
-        if old.comment.as_deref() == Some(COMMENT) {
-            transaction.delete_rule(family, table, chain, old.handle);
-        }
-    }
-    for bridge in bridges {
-        for direction in [Meta::InputName, Meta::OutputName] {
-            let rule = [
-                Expression::Meta(direction, FIRST),
-                Expression::Equal(FIRST, device_name(&bridge.name)),
-                Expression::Counter,
-                Expression::Verdict(Verdict::Accept),
-            ];
-            transaction.insert_rule(family, table, chain, COMMENT, &rule);
-        }
-    }
-    transaction.commit(socket)
 }
 
 fn lookup(set: &Set) -> Expression {

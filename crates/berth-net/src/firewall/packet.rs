@@ -1,4 +1,6 @@
-//! A packet of which only the protocol and the port are known, as the steps of a rule see it.
+//! A packet of which only a little is known (its way, protocol and port), as the steps of a rule see it.
+
+use std::net::IpAddr;
 
 use berth_ports::Transport;
 
@@ -8,22 +10,51 @@ use crate::netlink::nf_tables::listing::{ListedElement, Step};
 /// Numbers of `meta`: see `linux/netfilter/nf_tables.h`.
 const META_IIF: u32 = 4;
 const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const META_PKTTYPE: u32 = 19;
 /// `ct state`, and what a new connection has there.
 const CT_STATE: u32 = 0;
 const NEW: u32 = 8;
+/// `ct status`, and what it is of connections that are led elsewhere: `IPS_DST_NAT`, and that it is decided.
+const CT_STATUS: u32 = 2;
+const LED_ELSEWHERE: u32 = 1 << 5;
+const DECIDED: u32 = 1 << 8;
+/// The same among the states of iptables' match.
+const STATE_LED_ELSEWHERE: u32 = 1 << 7;
+/// What an address of somebody else's is to routing.
+const TYPE_UNICAST: u32 = 1;
 /// The header of the transport protocol, and where its destination port is.
 const TRANSPORT_HEADER: u32 = 2;
 const NETWORK_HEADER: u32 = 1;
 
-/// A new connection to this host from elsewhere.
-#[derive(Clone, Copy, Debug)]
+/// The first packet of a new connection, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Packet {
     pub ipv6: bool,
-    pub transport: Transport,
-    pub port: u16,
+    pub transport: Option<Transport>,
+    pub port: Option<u16>,
+    pub source: Option<IpAddr>,
+    pub way: Way,
+}
+
+/// Where a packet comes from and where it goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Way {
+    /// From elsewhere to this host.
+    #[default]
+    Input,
+    /// From the device of this name to elsewhere.
+    From([u8; 16]),
+    /// From elsewhere to the device of this name; it was led there.
+    To([u8; 16]),
+}
+
+impl Way {
+    fn is_input(self) -> bool {
+        matches!(self, Way::Input)
+    }
 }
 
 /// Whether a condition holds.
@@ -58,14 +89,16 @@ impl Packet {
     fn matches(self, name: &str, info: &[u8]) -> Answer {
         let number = |at: usize| Some(u16::from_ne_bytes(*info.get(at..)?.first_chunk()?));
         let settle = |holds: Option<bool>| holds.map_or(Answer::Maybe, Answer::of);
+        let (Some(transport), Some(port)) = (self.transport, self.port) else {
+            return self.matches_without_port(name, &number);
+        };
         match name {
-            "comment" => Answer::Yes,
             // Source ports, destination ports; only the latter are known.
-            "tcp" | "udp" if name == self.transport.word() => settle((|| {
+            "tcp" | "udp" if name == transport.word() => settle((|| {
                 let inverted = *info.get(if name == "tcp" { 11 } else { 8 })?;
                 let any_source = (number(0)?, number(2)?) == (0, u16::MAX);
                 let flags = name == "tcp" && (*info.get(9)? != 0 || *info.get(8)? != 0);
-                let inside = (number(4)?..=number(6)?).contains(&self.port);
+                let inside = (number(4)?..=number(6)?).contains(&port);
                 (any_source && inverted & !2 == 0 && !flags).then_some(inside != (inverted & 2 != 0))
             })()),
             "tcp" | "udp" => Answer::No,
@@ -78,23 +111,38 @@ impl Packet {
                     let first = number(2 + at * 2)?;
                     let ranged = *info.get(32 + at)? != 0;
                     let last = if ranged { number(4 + at * 2)? } else { first };
-                    inside |= (first..=last).contains(&self.port);
+                    inside |= (first..=last).contains(&port);
                     at += if ranged { 2 } else { 1 };
                 }
                 // 1 is for destination ports.
                 (flags == 1).then_some(inside != inverted)
             })()),
+            _ => self.matches_without_port(name, &number),
+        }
+    }
+
+    fn matches_without_port(self, name: &str, number: &dyn Fn(usize) -> Option<u16>) -> Answer {
+        let settle = |holds: Option<bool>| holds.map_or(Answer::Maybe, Answer::of);
+        match name {
+            "comment" => Answer::Yes,
             // Behind eight addresses, two times and five numbers.
             "conntrack" => settle((|| {
                 let (asked, inverted, states) = (number(146)?, number(148)?, number(150)?);
-                (asked == 1).then_some((u32::from(states) & NEW != 0) != (inverted & 1 != 0))
+                let own = if matches!(self.way, Way::To(_)) { NEW | STATE_LED_ELSEWHERE } else { NEW };
+                (asked == 1).then_some((u32::from(states) & own != 0) != (inverted & 1 != 0))
             })()),
             "addrtype" => settle((|| {
                 let (source, destination, flags) = (number(0)?, number(2)?, number(4)?);
-                (source == 0 && flags & !2 == 0).then_some((destination & 1 << TYPE_LOCAL != 0) != (flags & 2 != 0))
+                let own = 1 << self.destination_type();
+                (source == 0 && flags & !2 == 0).then_some((destination & own != 0) != (flags & 2 != 0))
             })()),
             _ => Answer::Maybe,
         }
+    }
+
+    /// What the destination's address is to this host.
+    fn destination_type(self) -> u32 {
+        if self.way.is_input() { TYPE_LOCAL } else { TYPE_UNICAST }
     }
 }
 
@@ -105,9 +153,13 @@ impl Registers {
             Step::Meta(key, to) => self.load_meta(*key, *to),
             Step::Payload(header, offset, length, to) => self.load_payload(*header, *offset, *length, *to),
             Step::Ct(CT_STATE, to) => self.write(*to, &NEW.to_ne_bytes()),
+            Step::Ct(CT_STATUS, to) => {
+                let led = if matches!(self.packet.way, Way::To(_)) { LED_ELSEWHERE } else { 0 };
+                self.write(*to, &(led | DECIDED).to_ne_bytes());
+            }
             Step::Ct(_, to) => self.forget(*to),
-            // The kind of the destination's address: it is the host's.
-            Step::Fib(2, 3, to) => self.write(*to, &TYPE_LOCAL.to_ne_bytes()),
+            // The kind of the destination's address.
+            Step::Fib(2, 3, to) => self.write(*to, &self.packet.destination_type().to_ne_bytes()),
             Step::Fib(_, _, to) => self.forget(*to),
             Step::Bits(from, to, mask, turn) => self.bits(*from, *to, mask, turn),
             Step::Compare(at, operator, value) => return self.compare(*at, *operator, value),
@@ -160,10 +212,18 @@ impl Registers {
 
     fn load_meta(&mut self, key: u32, to: usize) {
         self.forget(to);
+        match (key, self.packet.way) {
+            (META_IIFNAME, Way::From(name)) | (META_OIFNAME, Way::To(name)) => return self.write(to, &name),
+            _ => {}
+        }
         match key {
             META_IIF | META_IIFNAME => self.device = Some(to),
             META_NFPROTO => self.write(to, &[if self.packet.ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }]),
-            META_L4PROTO => self.write(to, &[self.packet.transport.number()]),
+            META_L4PROTO => {
+                if let Some(transport) = self.packet.transport {
+                    self.write(to, &[transport.number()]);
+                }
+            }
             // To this host, and to no other.
             META_PKTTYPE => self.write(to, &[0]),
             _ => {}
@@ -172,15 +232,18 @@ impl Registers {
 
     fn load_payload(&mut self, header: u32, offset: u32, length: u32, to: usize) {
         self.forget(to);
-        match (header, offset, length) {
-            (TRANSPORT_HEADER, 2, 2) => self.write(to, &self.packet.port.to_be_bytes()),
+        let Packet { ipv6, transport, port, source, .. } = self.packet;
+        match (header, offset, length, port, transport, source) {
+            (TRANSPORT_HEADER, 2, 2, Some(port), ..) => self.write(to, &port.to_be_bytes()),
             // Both ports in one: the first is not known.
-            (TRANSPORT_HEADER, 0, 4) => {
-                let [high, low] = self.packet.port.to_be_bytes();
+            (TRANSPORT_HEADER, 0, 4, Some(port), ..) if to < 16 => {
+                let [high, low] = port.to_be_bytes();
                 self.bytes[to * 4 + 2] = Some(high);
                 self.bytes[to * 4 + 3] = Some(low);
             }
-            (NETWORK_HEADER, 9, 1) if !self.packet.ipv6 => self.write(to, &[self.packet.transport.number()]),
+            (NETWORK_HEADER, 9, 1, _, Some(transport), _) if !ipv6 => self.write(to, &[transport.number()]),
+            (NETWORK_HEADER, 12, 4, _, _, Some(IpAddr::V4(source))) if !ipv6 => self.write(to, &source.octets()),
+            (NETWORK_HEADER, 8, 16, _, _, Some(IpAddr::V6(source))) if ipv6 => self.write(to, &source.octets()),
             _ => {}
         }
     }
@@ -204,7 +267,16 @@ impl Registers {
                 _ => Answer::Maybe,
             };
         }
-        let Some(known) = self.read(at, value.len()) else { return Answer::Maybe };
+        let Some(known) = self.read(at, value.len()) else {
+            // One byte that differs is enough to know that they are not equal.
+            let known = self.bytes.iter().skip(at * 4).zip(value);
+            let differs = { known }.any(|(own, other)| own.is_some_and(|own| own != *other));
+            return match (differs, operator) {
+                (true, 0) => Answer::No,
+                (true, 1) => Answer::Yes,
+                _ => Answer::Maybe,
+            };
+        };
         let order = known.as_slice().cmp(value);
         Answer::of(match operator {
             0 => order.is_eq(),

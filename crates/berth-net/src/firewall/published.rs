@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Closed, FIRST, NFPROTO_IPV4, NFPROTO_IPV6};
+use super::{Closed, FIRST, NFPROTO_IPV4, NFPROTO_IPV6, limited};
 use crate::netlink::nf_tables::{
     BaseChain, Element, Expression, Family, Field, Hook, IPV4_ADDRESS, IPV6_ADDRESS, Map, Meta, PORT, Payload,
     Register, Set, TRANSPORT, TYPE_LOCAL, Transaction, Verdict,
@@ -13,7 +13,7 @@ use crate::netlink::nf_tables::{
 use crate::ports::{PublishedPort, Way};
 
 /// The chain that translates.
-const CHAIN: &str = "published";
+pub(super) const CHAIN: &str = "published";
 /// Where destinations are changed, in the order of chains.
 const PRIORITY: i32 = -100;
 
@@ -31,6 +31,10 @@ const RANGES6: Map =
 /// Ports that the host's own rules keep closed to others: by protocol and number, for each family.
 const CLOSED4: Set = Set { name: "closed4", key: &[TRANSPORT, PORT] };
 const CLOSED6: Set = Set { name: "closed6", key: &[TRANSPORT, PORT] };
+
+/// Ports that are open at the containers' own addresses: those of networks that are routed.
+const EXPOSED4: Set = Set { name: "exposed4", key: &[TRANSPORT, IPV4_ADDRESS, PORT] };
+const EXPOSED6: Set = Set { name: "exposed6", key: &[TRANSPORT, IPV6_ADDRESS, PORT] };
 
 /// Every map, in the order of look-ups.
 const MAPS: [&Map; 6] = [&EXACT4, &ANY4, &RANGES4, &EXACT6, &ANY6, &RANGES6];
@@ -50,26 +54,51 @@ pub(super) fn add(
         transaction.add_map(Family::Inet, table, map, id);
     }
     for (id, (set, ipv6)) in (first_id + 6..).zip([(&CLOSED4, false), (&CLOSED6, true)]) {
-        let own = closed.iter().filter(|one| one.ipv6 == ipv6);
-        let key = |one: &Closed| {
-            let [high, low] = one.port.to_be_bytes();
-            vec![one.transport.number(), 0, 0, 0, high, low, 0, 0]
-        };
         transaction.add_set(Family::Inet, table, set, id);
-        transaction.add_elements(Family::Inet, table, set.name, &own.map(key).collect::<Vec<_>>());
+        transaction.add_elements(Family::Inet, table, set.name, &shut_keys(closed, ipv6));
     }
-    add_elements(transaction, table, ports);
+    for (id, set) in (first_id + 8..).zip([&EXPOSED4, &EXPOSED6]) {
+        transaction.add_set(Family::Inet, table, set, id);
+    }
+    let open: Vec<_> = ports.iter().flat_map(|port| without(port, closed)).collect();
+    add_elements(transaction, table, &open);
     transaction.add_chain(Family::Inet, table, CHAIN, None);
     for map in MAPS {
         transaction.add_rule(Family::Inet, table, CHAIN, "published ports", &look_up(map));
     }
-    add_entries(transaction, table);
+}
+
+fn shut_keys(closed: &[Closed], ipv6: bool) -> Vec<Vec<u8>> {
+    let own = closed.iter().filter(|one| one.ipv6 == ipv6 && limited::is_shut(one));
+    own.map(|one| limited::key(one.transport, one.port)).collect()
+}
+
+/// Adds ports that the host keeps shut.
+pub(super) fn shut(transaction: &mut Transaction, table: &str, closed: &[Closed]) {
+    for (set, ipv6) in [(&CLOSED4, false), (&CLOSED6, true)] {
+        transaction.add_elements(Family::Inet, table, set.name, &shut_keys(closed, ipv6));
+    }
+}
+
+/// Forgets ports that the host kept shut.
+pub(super) fn forget(transaction: &mut Transaction, table: &str, closed: &[Closed]) {
+    for (set, ipv6) in [(&CLOSED4, false), (&CLOSED6, true)] {
+        let own = closed.iter().filter(|one| one.ipv6 == ipv6 && limited::is_shut(one));
+        let element = |one: &Closed| {
+            let key = Field::new().and(&[one.transport.number()]).and(&one.port.to_be_bytes());
+            Element { key, last: None, value: Field::new() }
+        };
+        transaction.delete_mappings(Family::Inet, table, set.name, own.map(element));
+    }
 }
 
 /// Adds the elements of more ports.
 pub(super) fn add_elements(transaction: &mut Transaction, table: &str, ports: &[PublishedPort]) {
     for (map, port) in translated(ports) {
         transaction.add_mappings(Family::Inet, table, map.name, elements(map, port));
+    }
+    for (set, port) in opened(ports) {
+        transaction.add_mappings(Family::Inet, table, set.name, keys(port));
     }
 }
 
@@ -78,10 +107,25 @@ pub(super) fn delete_elements(transaction: &mut Transaction, table: &str, ports:
     for (map, port) in translated(ports) {
         transaction.delete_mappings(Family::Inet, table, map.name, elements(map, port));
     }
+    for (set, port) in opened(ports) {
+        transaction.delete_mappings(Family::Inet, table, set.name, keys(port));
+    }
 }
 
-/// The two places where packets to this host come by.
-fn add_entries(transaction: &mut Transaction, table: &str) {
+/// Goes on if a packet is for a port that is open at a container's own address.
+pub(super) fn exposed(ipv6: bool) -> Vec<Expression> {
+    let (set, address, behind) =
+        if ipv6 { (&EXPOSED6, Payload::Ipv6Destination, 5) } else { (&EXPOSED4, Payload::Ipv4Destination, 2) };
+    vec![
+        Expression::Meta(Meta::Transport, FIRST),
+        Expression::Payload(address, Register::new(1)),
+        Expression::Payload(Payload::DestinationPort, Register::new(behind)),
+        Expression::InSet(FIRST, set.name),
+    ]
+}
+
+/// The two places where packets to this host come by. Where the host's rules are asked, maps say what they leave open to some.
+pub(super) fn add_entries(transaction: &mut Transaction, table: &str, asked: bool) {
     let to_us = [
         Expression::DestinationType(FIRST),
         Expression::Equal(FIRST, TYPE_LOCAL.to_ne_bytes().to_vec()),
@@ -112,6 +156,9 @@ fn add_entries(transaction: &mut Transaction, table: &str) {
                     Expression::Verdict(Verdict::Return),
                 ];
                 transaction.add_rule(Family::Inet, table, name, "left to the host's own rules", &not_open);
+            }
+            if asked {
+                limited::add_questions(transaction, table, name);
             }
         }
         if hook == Hook::Output {
@@ -162,6 +209,34 @@ fn look_up(map: &Map) -> Vec<Expression> {
 /// The ports that rules lead to containers, and the map that each belongs in.
 fn translated(ports: &[PublishedPort]) -> impl Iterator<Item = (&'static Map, &PublishedPort)> {
     ports.iter().filter(|port| port.way == Way::Translated).map(|port| (map_of(port), port))
+}
+
+/// The ports that are open at their containers' own addresses, and the set that each belongs in.
+fn opened(ports: &[PublishedPort]) -> impl Iterator<Item = (&'static Set, &PublishedPort)> {
+    let set = |port: &PublishedPort| if port.target.is_ipv6() { &EXPOSED6 } else { &EXPOSED4 };
+    ports.iter().filter(|port| port.way == Way::Routed).map(move |port| (set(port), port))
+}
+
+fn keys(port: &PublishedPort) -> impl Iterator<Item = Element> + '_ {
+    let key = |number: u16| {
+        let key = with_address(Field::new().and(&[port.transport.number()]), port.target);
+        Element { key: key.and(&number.to_be_bytes()), last: None, value: Field::new() }
+    };
+    (port.first..=port.last).map(key)
+}
+
+/// What is left of a range that is open at its container's address, without the ports that the host's own rules keep closed.
+fn without(port: &PublishedPort, closed: &[Closed]) -> Vec<PublishedPort> {
+    let is_closed = |number: u16| {
+        closed
+            .iter()
+            .any(|one| one.ipv6 == port.target.is_ipv6() && one.transport == port.transport && one.port == number)
+    };
+    if port.way != Way::Routed || !(port.first..=port.last).any(is_closed) {
+        return vec![port.clone()];
+    }
+    let one = |number| PublishedPort { first: number, last: number, target_first: number, ..port.clone() };
+    (port.first..=port.last).filter(|number| !is_closed(*number)).map(one).collect()
 }
 
 fn map_of(port: &PublishedPort) -> &'static Map {

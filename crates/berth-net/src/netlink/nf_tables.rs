@@ -4,6 +4,7 @@
 //! (`linux/netfilter/nf_tables.h`); `nft list ruleset` shows everything made here in its own words, because rules carry
 //! comments and sets carry the types that program knows.
 
+pub mod copying;
 mod elements;
 pub mod listing;
 
@@ -28,6 +29,9 @@ const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 
 const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
 const NEW_GENERATION: u16 = SUBSYSTEM | 15;
+const GET_GENERATION: u16 = SUBSYSTEM | 16;
+/// The ruleset that a transaction is about: `NFNL_BATCH_GENID`.
+const BATCH_GENERATION: u16 = 1;
 
 /// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`, `NFT_NAT_DNAT`.
 const FIB_ADDRESS_TYPE: u32 = 3;
@@ -130,6 +134,8 @@ pub enum Expression {
     Differs(Register, Vec<u8>),
     /// Goes on if the register, as a key, is in a set.
     InSet(Register, &'static str),
+    /// Ends as a map says of the register, as a key; goes on if it is not in there.
+    VerdictOf(Register, &'static str),
     /// Goes on if the register, as a key, is in a map; the value is loaded into the other register.
     InMap(Register, &'static str, Register),
     /// Loads what the destination address is to this host: a `RTN_` number, in the host's byte order.
@@ -271,6 +277,17 @@ impl Transaction {
         Transaction { batch }
     }
 
+    /// An empty transaction that takes effect only if the ruleset is still that of this number. Else committing it fails as
+    /// [`NetlinkError::is_outdated`] tells.
+    pub fn only_at(generation: u32) -> Transaction {
+        let mut batch = Batch::new();
+        batch.push("beginning a firewall transaction", BATCH_BEGIN, 0, |message| {
+            batch_header(message);
+            message.number_be(BATCH_GENERATION, generation);
+        });
+        Transaction { batch }
+    }
+
     /// Makes a table; one that is there stays.
     pub fn add_table(&mut self, family: Family, table: &str) {
         self.push("making the firewall table", NEW_TABLE, CREATE, family, |message| _ = message.text(1, table));
@@ -372,7 +389,9 @@ impl Transaction {
         self.batch.push("committing a firewall transaction", BATCH_END, 0, batch_header);
         // Older kernels never acknowledge the end of a batch, so the last message within it is asked for; a refusal of
         // its first message is one of the whole, and nothing follows it.
-        socket.exchange(self.batch, last, |position| position == 0)
+        socket.exchange(self.batch, last, |position| position == 0)?;
+        socket.count_commit();
+        Ok(())
     }
 
     fn push(
@@ -388,6 +407,14 @@ impl Transaction {
             body(message);
         });
     }
+}
+
+/// The number of the ruleset as it is: each transaction makes another one, whoever commits it.
+pub fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
+    let step = "asking for the number of the firewall's ruleset";
+    let request = |message: &mut Message<'_>| _ = message.header(&[0; FAMILY_HEADER]);
+    let read = |answer: &Answer<'_>| Attributes::after(FAMILY_HEADER, answer.body).number_be(1);
+    Ok(socket.ask(step, GET_GENERATION, request, read)?.unwrap_or(0))
 }
 
 /// News of a change.
@@ -422,6 +449,13 @@ pub struct ListedChain {
     pub name: String,
     /// Where the kernel calls it, and what happens to packets that none of its rules decides on.
     pub base: Option<(u32, Policy)>,
+}
+
+impl ListedChain {
+    /// Whether what no rule decides on is dropped; `None` for a chain that the kernel does not call.
+    pub fn drops_by_policy(&self) -> Option<bool> {
+        self.base.map(|(_, policy)| policy == Policy::Drop)
+    }
 }
 
 /// A rule as the kernel lists it.
@@ -519,7 +553,7 @@ fn name(expression: &Expression) -> &'static str {
         Expression::Ct(..) => "ct",
         Expression::Mask(..) => "bitwise",
         Expression::Equal(..) | Expression::Differs(..) => "cmp",
-        Expression::InSet(..) | Expression::InMap(..) => "lookup",
+        Expression::InSet(..) | Expression::InMap(..) | Expression::VerdictOf(..) => "lookup",
         Expression::DestinationType(..) => "fib",
         Expression::Verdict(_) | Expression::Load(..) => "immediate",
         Expression::Counter => "counter",
@@ -545,6 +579,7 @@ fn write_body(data: &mut Message<'_>, expression: &Expression) {
         Expression::Equal(register, value) => write_comparison(data, *register, 0, value),
         Expression::Differs(register, value) => write_comparison(data, *register, 1, value),
         Expression::InSet(register, set) => _ = data.text(1, set).number_be(2, register.number()),
+        Expression::VerdictOf(key, map) => _ = data.text(1, map).number_be(2, key.number()).number_be(3, 0),
         Expression::InMap(key, map, value) => {
             data.text(1, map).number_be(2, key.number()).number_be(3, value.number());
         }

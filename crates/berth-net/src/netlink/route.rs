@@ -38,6 +38,7 @@ const IFLA_STATS64: u16 = 23;
 const IFLA_GROUP: u16 = 27;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_LINK_NETNSID: u16 = 37;
 pub(super) const IFLA_INFO_KIND: u16 = 1;
 pub(super) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_BRPORT_MODE: u16 = 4;
@@ -89,6 +90,8 @@ pub struct Link {
     pub up: bool,
     /// The group it was put into; 0 if into none.
     pub group: u32,
+    /// The number of the device it lies on top of, where that one is in another namespace.
+    pub below_elsewhere: Option<u32>,
 }
 
 /// What a device has carried since it was made, as it sees it.
@@ -266,6 +269,11 @@ pub fn add_default_route(batch: &mut Batch, index: u32, hop: Hop) {
     batch.push("adding the default route", NEW_ROUTE, CREATE | EXCLUSIVE, |message| write_route(message, index, hop));
 }
 
+/// Adds: send everything without a better route this way, in place of what is sent another way.
+pub fn replace_default_route(batch: &mut Batch, index: u32, hop: Hop) {
+    batch.push("replacing the default route", NEW_ROUTE, CREATE | REPLACE, |message| write_route(message, index, hop));
+}
+
 /// Adds: no longer send everything without a better route this way.
 pub fn delete_default_route(batch: &mut Batch, index: u32, hop: Hop) {
     batch.push("removing the default route", DELETE_ROUTE, 0, |message| write_route(message, index, hop));
@@ -309,6 +317,14 @@ pub fn counters(socket: &mut Socket, name: &str) -> Result<Option<Counters>, Net
         Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(None),
         answer => answer,
     }
+}
+
+/// Every device.
+pub fn links(socket: &mut Socket) -> Result<Vec<Link>, NetlinkError> {
+    let request = |message: &mut Message<'_>| {
+        message.header(&link_header(0, 0, 0)).number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    };
+    socket.dump("listing devices", GET_LINK, request, link)
 }
 
 /// The ports of a bridge.
@@ -369,6 +385,7 @@ fn link(answer: &Answer<'_>) -> Option<Link> {
         mac: attributes.get(IFLA_ADDRESS).and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()).map(MacAddress::new),
         mtu: attributes.number(IFLA_MTU).unwrap_or_default(),
         group: attributes.number(IFLA_GROUP).unwrap_or_default(),
+        below_elsewhere: attributes.get(IFLA_LINK_NETNSID).and_then(|_| attributes.number(IFLA_LINK)),
     })
 }
 

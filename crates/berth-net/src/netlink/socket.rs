@@ -80,6 +80,15 @@ impl NetlinkError {
     }
 }
 
+impl NetlinkError {
+    /// Whether a transaction was refused because somebody changed the ruleset since.
+    pub fn is_outdated(&self) -> bool {
+        // `ERESTART`, which no call of the C library knows.
+        const RESTART: i32 = 85;
+        matches!(self, NetlinkError::Refused { source, .. } if source.raw_os_error() == Some(RESTART))
+    }
+}
+
 impl std::os::fd::AsFd for Socket {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.inner.as_fd()
@@ -92,6 +101,7 @@ pub struct Socket {
     inner: netlink_sys::Socket,
     sequence: u32,
     datagram: Vec<u8>,
+    commits: u32,
 }
 
 impl Socket {
@@ -125,6 +135,15 @@ impl Socket {
         Ok(address.port_number())
     }
 
+    /// How many firewall transactions were committed by it.
+    pub fn commits(&self) -> u32 {
+        self.commits
+    }
+
+    pub(super) fn count_commit(&mut self) {
+        self.commits = self.commits.wrapping_add(1);
+    }
+
     /// Reads the next news; waits for it.
     ///
     /// # Errors
@@ -142,7 +161,7 @@ impl Socket {
         inner.set_ext_ack(true)?;
         inner.set_cap_ack(true)?;
         sockopt::set_socket_timeout(&inner, sockopt::Timeout::Recv, Some(SILENCE))?;
-        Ok(Socket { inner, sequence: 0, datagram: Vec::new() })
+        Ok(Socket { inner, sequence: 0, datagram: Vec::new(), commits: 0 })
     }
 
     /// Sends the batch and waits for its end. Each message is carried out on its own: those after a refused one too.

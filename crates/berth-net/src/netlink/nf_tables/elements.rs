@@ -58,7 +58,7 @@ pub struct Element {
     pub key: Field,
     /// The last key of a range.
     pub last: Option<Field>,
-    /// The value.
+    /// The value; empty for an element of a set.
     pub value: Field,
 }
 
@@ -81,12 +81,12 @@ impl Transaction {
         });
     }
 
-    /// Adds elements to a map. One that is there with another value makes the kernel refuse the transaction.
+    /// Adds elements to a map or a set. One that is there with another value makes the kernel refuse the transaction.
     pub fn add_mappings(&mut self, family: Family, table: &str, map: &str, elements: impl Iterator<Item = Element>) {
         self.mappings(NEW_ELEMENTS, CREATE, "adding published ports", (family, table, map), elements);
     }
 
-    /// Deletes elements of a map. One that is not there makes the kernel refuse the transaction.
+    /// Deletes elements of a map or a set. One that is not there makes the kernel refuse the transaction.
     pub fn delete_mappings(&mut self, family: Family, table: &str, map: &str, elements: impl Iterator<Item = Element>) {
         self.mappings(DELETE_ELEMENTS, 0, "removing published ports", (family, table, map), elements);
     }
@@ -121,7 +121,7 @@ fn write_element(list: &mut Message<'_>, element: &Element, with_value: bool) {
         if let Some(last) = &element.last {
             item.nest(10, |data| _ = data.attribute(1, last.bytes()));
         }
-        if with_value {
+        if with_value && element.value.length > 0 {
             item.nest(2, |data| _ = data.attribute(1, element.value.bytes()));
         }
     });

@@ -5,6 +5,7 @@
 use super::{Attributes, FAMILY_HEADER, Family, GET_RULE, Message, NetlinkError, SUBSYSTEM, Socket};
 use crate::netlink::message::Answer;
 
+const GET_SET: u16 = SUBSYSTEM | 10;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
 /// `NFT_SET_ELEM_INTERVAL_END`, `NFT_SET_ELEM_CATCHALL`.
 const INTERVAL_END: u32 = 1;
@@ -103,6 +104,50 @@ pub struct ListedElement {
     pub ruling: Option<Ruling>,
 }
 
+/// A set of somebody's, as far as another like it can be made of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSet {
+    /// The kernel's bits: ranges, elements that end by themselves, ...
+    pub flags: u32,
+    /// The type of its keys, which nft(8) shows.
+    pub key_type: u32,
+    /// The length of its keys, in bytes.
+    pub key_length: u32,
+    /// The fields of its keys, as the kernel writes them.
+    pub description: Option<Vec<u8>>,
+    /// What nft(8) keeps with it.
+    pub user_data: Option<Vec<u8>>,
+}
+
+/// `NFT_SET_TIMEOUT`, `NFT_SET_EVAL`, `NFT_SET_OBJECT`, `NFT_SET_EXPR`.
+const CHANGES: u32 = 0x10 | 0x20 | 0x40 | 0x100;
+
+impl ListedSet {
+    /// Whether another one says the same: elements do not come and go by themselves, which nobody is told of.
+    pub fn can_be_copied(&self) -> bool {
+        self.flags & CHANGES == 0
+    }
+}
+
+/// A set.
+pub fn set(socket: &mut Socket, family: Family, table: &str, set: &str) -> Result<Option<ListedSet>, NetlinkError> {
+    let request = |message: &mut Message<'_>| {
+        message.header(&[family.number(), 0, 0, 0]).text(1, table).text(2, set);
+    };
+    socket.ask("listing a firewall set", GET_SET, request, listed_set)
+}
+
+fn listed_set(answer: &Answer<'_>) -> Option<ListedSet> {
+    let attributes = Attributes::after(FAMILY_HEADER, answer.body);
+    Some(ListedSet {
+        flags: attributes.number_be(3).unwrap_or(0),
+        key_type: attributes.number_be(4)?,
+        key_length: attributes.number_be(5)?,
+        description: attributes.get(9).map(<[u8]>::to_vec),
+        user_data: attributes.get(13).map(<[u8]>::to_vec),
+    })
+}
+
 /// Every rule of the IPv4, IPv6 and common tables, in order.
 pub fn all_rules(socket: &mut Socket) -> Result<Vec<Rule>, NetlinkError> {
     socket.dump("listing firewall rules", GET_RULE, |message| _ = message.header(&[0; FAMILY_HEADER]), rule)
@@ -137,19 +182,25 @@ fn element(attributes: Attributes<'_>) -> Option<ListedElement> {
     })
 }
 
-fn rule(answer: &Answer<'_>) -> Option<Rule> {
+/// Reads what a rule does.
+pub(super) fn steps(answer: &Answer<'_>) -> Vec<Step> {
     let attributes = Attributes::after(FAMILY_HEADER, answer.body);
     let steps = attributes.nested(4).map(|(_, item)| {
         let item = Attributes::after(0, item);
         let name = item.text(1).unwrap_or_default();
         step(name, item.nested(2)).unwrap_or_else(|| Step::Unknown(name.to_owned()))
     });
+    steps.collect()
+}
+
+fn rule(answer: &Answer<'_>) -> Option<Rule> {
+    let attributes = Attributes::after(FAMILY_HEADER, answer.body);
     Some(Rule {
         family: Family::of(*answer.body.first()?)?,
         table: attributes.text(1)?.to_owned(),
         chain: attributes.text(2)?.to_owned(),
         handle: attributes.long_be(3)?,
-        steps: steps.collect(),
+        steps: steps(answer),
     })
 }
 
@@ -158,6 +209,9 @@ fn step(name: &str, data: Attributes<'_>) -> Option<Step> {
     let bytes = |kind: u16| Some(data.nested(kind).get(1)?.to_vec());
     Some(match name {
         "counter" | "log" | "comment" | "last" => Step::Nothing,
+        // Marks are set, and asked for by nobody here.
+        "meta" if data.get(1).is_none() && data.get(3).is_some() => Step::Nothing,
+        "ct" if data.get(1).is_none() && data.get(4).is_some() => Step::Nothing,
         "meta" => Step::Meta(data.number_be(2)?, at(1)?),
         "payload" => Step::Payload(data.number_be(2)?, data.number_be(3)?, data.number_be(4)?, at(1)?),
         "ct" => Step::Ct(data.number_be(2)?, at(1)?),
@@ -215,6 +269,7 @@ mod tests {
         fn no_answer_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = rule(&Answer { kind: GET_RULE, flags: 0, sequence: 1, port: 0, body: &body });
             let _ = element(Attributes::after(0, &body));
+            let _ = listed_set(&Answer { kind: GET_SET, flags: 0, sequence: 1, port: 0, body: &body });
             for name in ["meta", "payload", "bitwise", "cmp", "range", "lookup", "immediate", "match", "fib", "x"] {
                 let _ = step(name, Attributes::after(0, &body));
             }
