@@ -1,8 +1,8 @@
 //! What the operator decides about networks: the part of the daemon's options that belongs here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::subnet::{self, AddressPool};
 
@@ -15,6 +15,10 @@ pub const DEFAULT_MTU: u32 = 1500;
 /// How many sandboxes wait ready for the next containers of a network. Each costs the kernel some 160 KiB.
 pub const DEFAULT_PREPARED: usize = 4;
 
+/// How many ports of a bridge are used, when nobody says. The kernel has 1,023; but a broadcast is queued for every port at once, in a
+/// queue of 1,000 (`net.core.netdev_max_backlog`), where those of this bridge and of the next one in the row should fit.
+pub const DEFAULT_BRIDGE_PORTS: usize = 450;
+
 /// How many ports are held by sockets, when nobody says; those beyond only by records.
 pub const DEFAULT_HELD_PORTS: usize = 1000;
 
@@ -23,8 +27,19 @@ pub const DEFAULT_HELD_PORTS: usize = 1000;
 pub struct NetConfig {
     /// The bridge of the network `bridge` (`--bridge`, `--bip`).
     pub bridge: DefaultBridge,
-    /// The part of the default bridge's subnet that containers get addresses from (`--fixed-cidr`); all of it if absent.
+    /// The part of the default bridge's subnet that containers get addresses from (`--fixed-cidr`); all of it if absent. Where nothing else
+    /// says which subnet the bridge has, it is this.
     pub fixed_range: Option<Ipv4Net>,
+    /// The containers' way out on the default bridge, where that is not the bridge (`--default-gateway`).
+    pub default_gateway: Option<Ipv4Addr>,
+    /// Whether the default bridge has IPv6 (`--ipv6`).
+    pub ipv6: bool,
+    /// The IPv6 address of the default bridge and its subnet (`--bip6`).
+    pub bridge_address_v6: Option<Ipv6Net>,
+    /// As [`NetConfig::fixed_range`], for IPv6 (`--fixed-cidr-v6`).
+    pub fixed_range_v6: Option<Ipv6Net>,
+    /// As [`NetConfig::default_gateway`], for IPv6 (`--default-gateway-v6`).
+    pub default_gateway_v6: Option<Ipv6Addr>,
     /// The longest packet on the default bridge, in bytes (`--mtu`).
     pub mtu: u32,
     /// Where subnets come from that nobody chose (`--default-address-pool`).
@@ -43,8 +58,10 @@ pub struct NetConfig {
     pub table: String,
     /// How many sandboxes are made ahead for a network that is in use; 0 turns that off.
     pub prepared: usize,
-    /// Where ports are published when nobody says (`--ip`); at every address if absent.
+    /// Where ports of containers on the default bridge are published when nobody says (`--ip`); at every address if absent.
     pub default_address: Option<IpAddr>,
+    /// How many ports of a bridge are used before its network is extended by another bridge.
+    pub bridge_ports: usize,
     /// How many published ports are held by sockets (`--held-ports`).
     pub held_ports: usize,
 }
@@ -83,6 +100,11 @@ impl Default for NetConfig {
         NetConfig {
             bridge: DefaultBridge::Managed { name: DEFAULT_BRIDGE.to_owned(), address: None },
             fixed_range: None,
+            default_gateway: None,
+            ipv6: false,
+            bridge_address_v6: None,
+            fixed_range_v6: None,
+            default_gateway_v6: None,
             mtu: DEFAULT_MTU,
             pools: subnet::default_pools(),
             forward: true,
@@ -93,6 +115,7 @@ impl Default for NetConfig {
             table: "berth".to_owned(),
             prepared: DEFAULT_PREPARED,
             default_address: None,
+            bridge_ports: DEFAULT_BRIDGE_PORTS,
             held_ports: DEFAULT_HELD_PORTS,
         }
     }

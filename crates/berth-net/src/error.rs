@@ -182,6 +182,16 @@ pub enum NetError {
     /// The bridge that was named in the configuration has no address to be a gateway.
     #[error("the bridge {0} has no IPv4 address: give it one, it is the containers' gateway")]
     NoBridgeAddress(String),
+    /// An option of the default bridge lies outside its subnet.
+    #[error("{what} {value} is not in the default bridge's subnet {net}: choose one that is, or another --bip")]
+    OutsideDefaultBridge {
+        /// The option.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// The subnet.
+        net: IpNet,
+    },
     /// A device of the bridge's name is something else.
     #[error("the device {name} is a {kind}, not a bridge: remove it or choose another name for the bridge")]
     NotABridge {
@@ -268,8 +278,34 @@ pub enum NetError {
 
 /// The cause that an error carries, which its own words leave out.
 fn cause(error: &NetlinkError) -> String {
-    std::error::Error::source(error).map_or_else(|| "gave up".to_owned(), ToString::to_string)
+    let words = std::error::Error::source(error).map_or_else(|| "gave up".to_owned(), ToString::to_string);
+    match way_out(error) {
+        Some(way_out) => format!("{words}: {way_out}"),
+        None => words,
+    }
 }
+
+/// What whoever runs the daemon can do about a refusal of the kernel, where that is known.
+fn way_out(error: &NetlinkError) -> Option<&'static str> {
+    use rustix::io::Errno;
+    let (NetlinkError::Refused { step, source, .. } | NetlinkError::Exchange { step, source }) = error else {
+        let NetlinkError::Open { source, .. } = error else { return None };
+        return (source.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error())).then_some(NO_NF_TABLES);
+    };
+    match Errno::from_io_error(source)? {
+        Errno::PERM | Errno::ACCESS => Some("the daemon needs the capability CAP_NET_ADMIN"),
+        // What a kernel says that does not know a family, a kind of chain, or an expression.
+        Errno::NOENT | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT
+            if step.contains("firewall") || *step == "nf_tables" =>
+        {
+            Some(NO_NF_TABLES)
+        }
+        _ => None,
+    }
+}
+
+const NO_NF_TABLES: &str = "the kernel of this host lacks a part of nf_tables (nf_tables, nft_ct, nft_fib_inet, nft_nat, nft_masq), \
+    or may not load it (modprobe); without rules networks work by --iptables=false";
 
 /// The reason in the words that clients know, which are those of the C library in lower case.
 fn bind_reason(error: &io::Error) -> String {
@@ -310,6 +346,7 @@ impl NetError {
             | NetError::NoEndpoints(_)
             | NetError::BridgeOff
             | NetError::InvalidSubnet(_)
+            | NetError::OutsideDefaultBridge { .. }
             | NetError::AddressOutside(_)
             | NetError::FixedAddress
             | NetError::InvalidInterface(_) => ErrorKind::Invalid,
@@ -333,5 +370,36 @@ impl NetError {
             | NetError::NoFreePool
             | NetError::NoFreeAddress { .. } => ErrorKind::Internal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn refusals_of_the_kernel_say_what_to_do() {
+        let refused = |step, errno: Errno| {
+            let source = NetlinkError::Refused { step, detail: None, source: errno.into() };
+            NetError::Netlink { source }.to_string()
+        };
+        for (step, errno, words) in [
+            (
+                "making the bridge",
+                Errno::PERM,
+                "making the bridge: Operation not permitted (os error 1): the daemon needs the capability CAP_NET_ADMIN",
+            ),
+            (
+                "adding a firewall rule",
+                Errno::NOENT,
+                "adding a firewall rule: No such file or directory (os error 2): the kernel of this host lacks a part of nf_tables",
+            ),
+            ("making the firewall table", Errno::OPNOTSUPP, "lacks a part of nf_tables"),
+        ] {
+            let text = refused(step, errno);
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(refused("adding an address", Errno::EXIST), "adding an address: File exists (os error 17)");
     }
 }

@@ -17,6 +17,7 @@ mod bridge;
 mod checks;
 mod config;
 mod custom;
+mod default_bridge;
 mod endpoint;
 mod error;
 mod explain;
@@ -41,13 +42,14 @@ mod worker;
 
 pub use berth_ports::{Transport, owner_of};
 pub use config::{
-    DEFAULT_BRIDGE, DEFAULT_HELD_PORTS, DEFAULT_MTU, DEFAULT_PREPARED, DefaultBridge, FirewallMode, NetConfig,
+    DEFAULT_BRIDGE, DEFAULT_BRIDGE_PORTS, DEFAULT_HELD_PORTS, DEFAULT_MTU, DEFAULT_PREPARED, DefaultBridge,
+    FirewallMode, NetConfig,
 };
 pub use custom::{Created, NetworkRequest, SubnetRequest};
 pub use endpoint::{Connection, Endpoint, EndpointRecord, EndpointRequest};
 pub use error::NetError;
 pub use explain::{FirewallReport, Reach};
-pub use firewall::{Obstacle, PortVerdict};
+pub use firewall::{Direction, Limited, Obstacle, PortVerdict};
 pub use mac::{InvalidMacAddress, MacAddress};
 pub use name_sockets::{NAME_SERVER, NameSockets};
 pub use netlink::NetlinkError;

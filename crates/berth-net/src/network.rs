@@ -127,6 +127,11 @@ pub(crate) fn first_address(net: IpNet) -> IpAddr {
     }
 }
 
+/// The name of the auxiliary address that is the containers' way out instead of the bridge, as Docker calls it.
+pub(crate) const fn gateway_key(ipv6: bool) -> &'static str {
+    if ipv6 { "DefaultGatewayIPv6" } else { "DefaultGatewayIPv4" }
+}
+
 /// A network, as its record keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
@@ -239,9 +244,10 @@ impl Network {
         self.switch(OPTION_ICC, true)
     }
 
-    /// The address on which ports are published when nobody names one.
-    pub fn host_binding_v4(&self) -> Option<Ipv4Addr> {
-        self.options.get(OPTION_HOST_ADDRESS).and_then(|text| text.parse().ok())
+    /// The address on which ports are published when nobody names one; `None` for every address of both families.
+    pub fn host_binding(&self) -> Option<IpAddr> {
+        let address = self.options.get(OPTION_HOST_ADDRESS).and_then(|text| text.parse::<IpAddr>().ok());
+        address.filter(|address| !address.is_unspecified())
     }
 
     /// How its containers reach the world in a family.
@@ -261,7 +267,10 @@ impl Network {
     /// The way out for a container with this address; none on networks without one.
     pub fn gateway_of(&self, address: IpAddr) -> Option<IpAddr> {
         let closed = self.internal || self.gateway_mode(address.is_ipv6()) == GatewayMode::Isolated;
-        self.subnet_of(address).filter(|_| !closed).and_then(|subnet| subnet.gateway)
+        let subnet = self.subnet_of(address).filter(|_| !closed)?;
+        // Somebody else on a bridge may be the way out; the bridge has the gateway's address all the same.
+        let other = subnet.auxiliary.get(gateway_key(address.is_ipv6())).filter(|_| self.driver == Driver::Bridge);
+        other.copied().or(subnet.gateway)
     }
 
     /// Whether packets to everywhere simply leave by the interface: there is no gateway that they are handed to.
@@ -301,6 +310,14 @@ impl Network {
             *byte ^= part;
         }
         MacAddress::local(random)
+    }
+
+    /// Whether a hardware address comes with one of this network's addresses.
+    pub(crate) fn gives(&self, mac: MacAddress) -> bool {
+        let base = self.mac_of(Ipv4Addr::UNSPECIFIED.into()).octets();
+        let own = mac.octets();
+        let address = Ipv4Addr::from(std::array::from_fn::<u8, 4, _>(|at| own[at + 2] ^ base[at + 2]));
+        own[..2] == base[..2] && self.subnet(false).is_none_or(|subnet| subnet.net.contains(&IpAddr::V4(address)))
     }
 
     fn switch(&self, option: &str, otherwise: bool) -> bool {
@@ -347,11 +364,12 @@ pub(crate) fn default_bridge_options(config: &NetConfig) -> BTreeMap<String, Str
         DefaultBridge::Managed { name, .. } | DefaultBridge::Foreign { name } => name.clone(),
         DefaultBridge::Off => "none".to_owned(),
     };
+    let host_address = config.default_address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     let options = [
         (OPTION_DEFAULT, "true".to_owned()),
         (OPTION_ICC, config.between_containers.to_string()),
         (OPTION_MASQUERADE, config.masquerade.to_string()),
-        (OPTION_HOST_ADDRESS, "0.0.0.0".to_owned()),
+        (OPTION_HOST_ADDRESS, host_address.to_string()),
         (OPTION_BRIDGE, name),
         (OPTION_MTU, config.mtu.to_string()),
     ];
@@ -374,6 +392,10 @@ mod tests {
             .collect();
         assert_eq!(macs.len(), 65536);
         assert!(macs.iter().all(|mac| mac.octets()[0] & 3 == 2));
+        let network = Network { subnets: vec![Subnet::of("172.17.0.0/16".parse().unwrap())], ..network };
+        assert!(macs.iter().all(|mac| network.gives(*mac)));
+        assert!(!network.gives(network.mac_of(IpAddr::from([172, 18, 0, 2]))));
+        assert!(!network.gives(MacAddress::new([2, 0x42, 172, 17, 0, 2])));
     }
 
     #[test]

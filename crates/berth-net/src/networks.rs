@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 
 use berth_model::ContainerId;
 use berth_store::{EndpointRow, Store};
+use berth_sys::fault;
 
 use crate::asked::write_endpoint;
 use crate::book::{Book, Ready};
@@ -162,6 +163,7 @@ impl Networks {
         let ready = self
             .inner
             .ask_about(netns, |netns, answer| Job::Connect(network.id.clone(), netns, wish.clone(), answer))?;
+        fault::point("connect:plugged");
         let record = EndpointRecord::of(&network, request, &wish, &ready);
         let connection = Connection::new(record, ready.netns, Arc::clone(&self.inner));
         if self.inner.enter(connection.record())? { Ok(connection) } else { Err(NetError::AddressTaken) }
@@ -191,6 +193,27 @@ impl Networks {
             self.inner.endpoints.update(record.id.to_string(), write_endpoint(record)?)?;
         }
         Ok(())
+    }
+
+    /// After a start: the endpoints that a running container really has, of those on record. What is left of a connection or
+    /// disconnection that was not finished is removed.
+    ///
+    /// # Errors
+    /// The kernel refused, or the store cannot be written.
+    pub fn compare(
+        &self,
+        netns: BorrowedFd<'_>,
+        records: Vec<EndpointRecord>,
+    ) -> Result<Vec<EndpointRecord>, NetError> {
+        let gone = self.inner.ask_about(netns, |netns, answer| Job::Compare(netns, records.clone(), answer))?;
+        if gone.is_empty() {
+            return Ok(records);
+        }
+        let (gone, left): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| gone.contains(&record.id));
+        gone.iter().try_for_each(|record| self.inner.unpublish(&record.id))?;
+        self.inner.endpoints.delete(gone.iter().map(|record| record.id.to_string()).collect())?;
+        gone.iter().for_each(|record| self.inner.book.give_back(&record.network, record.addresses()));
+        Ok(left)
     }
 
     /// Takes an endpoint back whose container has ended. The devices go with the namespace; nobody waits for that.
@@ -418,6 +441,7 @@ impl Inner {
     pub(crate) fn disconnect(&self, record: &EndpointRecord, netns: BorrowedFd<'_>) -> Result<(), NetError> {
         self.unpublish(&record.id)?;
         self.ask_about(netns, |netns, answer| Job::Unplug(Departure::of(record), netns, answer))?;
+        fault::point("disconnect:unplugged");
         Ok(self.endpoints.delete(vec![record.id.to_string()])?)
     }
 
@@ -437,8 +461,13 @@ impl Inner {
     }
 
     pub(crate) fn ask<T>(&self, job: impl FnOnce(SyncSender<T>) -> Job) -> Result<T, NetError> {
+        self.begin(job)?.recv().map_err(|_| NetError::Closed)
+    }
+
+    /// Asks the worker for something; the answer comes when it is ready.
+    pub(crate) fn begin<T>(&self, job: impl FnOnce(SyncSender<T>) -> Job) -> Result<Receiver<T>, NetError> {
         let (answer, answered) = sync_channel(1);
         self.send(job(answer))?;
-        answered.recv().map_err(|_| NetError::Closed)
+        Ok(answered)
     }
 }

@@ -206,7 +206,8 @@ impl Sandbox {
         let mut batch = Batch::new();
         for (interface, hop) in routes {
             let index = find(&mut self.route, interface)?;
-            route::add_default_route(&mut batch, index, *hop);
+            // A way out that no record tells of is one that an engine had set when it was killed.
+            route::replace_default_route(&mut batch, index, *hop);
         }
         self.route.run(batch)
     }

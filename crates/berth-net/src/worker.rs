@@ -5,6 +5,7 @@
 //! after devices that should have gone with their containers' namespaces.
 
 mod cleanup;
+mod compare;
 mod make;
 mod parent;
 mod ports;
@@ -30,6 +31,7 @@ use ipnet::IpNet;
 
 use crate::book::{Book, Given, PREPARED_ISOLATED, Ready};
 use crate::config::NetConfig;
+use crate::endpoint::EndpointRecord;
 use crate::error::NetError;
 use crate::explain::FirewallReport;
 use crate::firewall::{self, Obstacle};
@@ -108,6 +110,8 @@ pub(crate) enum Job {
     Unplug(Departure, OwnedFd, SyncSender<Result<(), NetError>>),
     /// Have a namespace's default routes lead elsewhere: those that were, those that are to be.
     Reroute(OwnedFd, Vec<(String, Hop)>, Vec<(String, Hop)>, SyncSender<Result<(), NetError>>),
+    /// Compare what a running container has with its records; the answer names those of which nothing else is left.
+    Compare(OwnedFd, Vec<EndpointRecord>, SyncSender<Result<Vec<HexId>, NetError>>),
     /// Find or make the parent device of a network; the answer says whether it was made.
     Parent(Arc<Network>, SyncSender<Result<bool, NetError>>),
     /// Put bridges and rules of these networks in place, and delete devices of ours that are not in the list.
@@ -180,8 +184,10 @@ pub(crate) struct Worker {
     firewall_port: Arc<AtomicU32>,
     watch: Option<watch::Watch>,
     repair: watch::Repair,
-    /// Published ports that the host's own rules keep closed.
+    /// Published ports that the host's own rules do not open to everybody.
     closed: Vec<firewall::Closed>,
+    /// These rules, and the number of the ruleset in which they were read.
+    host_policy: Option<(u32, Arc<firewall::HostPolicy>)>,
     jobs: Sender<Job>,
     ports: ports::Ports,
     departed: Vec<Departed>,
@@ -228,6 +234,7 @@ impl Worker {
             watch: None,
             repair: watch::Repair::default(),
             closed: Vec::new(),
+            host_policy: None,
             jobs,
             ports: ports::Ports::default(),
             departed: Vec::new(),
@@ -277,6 +284,9 @@ impl Worker {
             }
             Job::Reroute(netns, from, to, answer) => {
                 let _ = answer.send(self.reroute(netns, &from, &to));
+            }
+            Job::Compare(netns, records, answer) => {
+                let _ = answer.send(self.compare(netns, &records));
             }
             Job::Parent(network, answer) => {
                 let _ = answer.send(self.parent(&network).map(|parent| parent.made));

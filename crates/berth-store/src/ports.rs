@@ -3,7 +3,13 @@
 //! Like an endpoint, a published port lives as long as its container runs, so its record is transient. A port is held by its row and by
 //! nothing else: [`Ports::insert`] is the only way to get one, and it refuses whatever overlaps with a row that is there.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
+};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -119,16 +125,33 @@ impl Ports {
         })
     }
 
+    /// Removes the records of endpoints, as [`Ports::delete`] does, and tells when that is done.
+    #[must_use]
+    pub fn begin_delete(&self, endpoints: Vec<String>) -> Receiver<Result<(), StoreError>> {
+        let (tell, told) = sync_channel(1);
+        self.database.submit(
+            Purpose::Release,
+            move |tx| delete(tx, &endpoints),
+            move |result| {
+                // Whoever does not listen any more does not mind.
+                let _ = tell.send(result);
+            },
+        );
+        told
+    }
+
     /// Removes the records of endpoints; those that are not there are no error.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be written.
     pub fn delete(&self, endpoints: Vec<String>) -> Result<(), StoreError> {
-        self.database.write(Purpose::Release, move |tx| {
-            let mut delete = tx.prepare_cached("DELETE FROM ports WHERE endpoint = ?1")?;
-            endpoints.iter().try_for_each(|endpoint| Ok(delete.execute([endpoint]).map(drop)?))
-        })
+        self.database.write(Purpose::Release, move |tx| delete(tx, &endpoints))
     }
+}
+
+fn delete(tx: &Transaction<'_>, endpoints: &[String]) -> Result<(), StoreError> {
+    let mut delete = tx.prepare_cached("DELETE FROM ports WHERE endpoint = ?1")?;
+    endpoints.iter().try_for_each(|endpoint| Ok(delete.execute([endpoint]).map(drop)?))
 }
 
 /// Whether a port of the row is held at an address that means it too.

@@ -19,6 +19,10 @@ pub(crate) struct Families {
     pub translates: bool,
     /// Where ports are published when nobody says.
     pub default: Option<IpAddr>,
+    /// Whether the container is reached at its own IPv4 address, and none is translated.
+    pub routed: bool,
+    /// The same for IPv6.
+    pub routed_v6: bool,
 }
 
 /// A group, and the ports that are still to be tried for it.
@@ -54,6 +58,9 @@ impl Choice {
         let first = self.port();
         let addresses = addresses(self.group.address.or(families.default), families);
         let lead = |address: IpAddr| {
+            if families.is_routed(address) {
+                return families.own(address).map(|own| self.opened(record, own));
+            }
             let (target, way) = families.lead(address)?;
             // Any address of the other family is served as far as that is cheap, one that was asked for in any case.
             let asked = self.group.address.is_some();
@@ -72,9 +79,34 @@ impl Choice {
         };
         addresses.into_iter().filter_map(lead).collect()
     }
+
+    /// The ports at the container's own address.
+    fn opened(&self, record: &EndpointRecord, own: IpAddr) -> PublishedPort {
+        let Group { transport, first, count, .. } = self.group;
+        PublishedPort {
+            endpoint: record.id.clone(),
+            container: record.container.clone(),
+            transport,
+            address: own,
+            first,
+            last: first.saturating_add(count - 1),
+            target: own,
+            target_first: first,
+            way: Way::Routed,
+            held: true,
+        }
+    }
 }
 
 impl Families {
+    fn is_routed(&self, address: IpAddr) -> bool {
+        if address.is_ipv6() { self.routed_v6 } else { self.routed }
+    }
+
+    fn own(&self, address: IpAddr) -> Option<IpAddr> {
+        if address.is_ipv6() { self.ipv6.map(IpAddr::V6) } else { self.ipv4.map(IpAddr::V4) }
+    }
+
     /// The container's address that a port of this address of the host leads to, and how.
     fn lead(&self, address: IpAddr) -> Option<(IpAddr, Way)> {
         let (ipv4, ipv6) = (self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6));

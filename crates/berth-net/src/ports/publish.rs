@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use berth_model::{ContainerId, HexId};
 use berth_ports::{Asked, NotHeld, Place};
@@ -12,6 +13,7 @@ use super::published::{LONGEST_RELAY, PublishedPort, Way};
 use super::request::{HostPort, PortRequest, grouped};
 use crate::endpoint::EndpointRecord;
 use crate::error::NetError;
+use crate::network::GatewayMode;
 use crate::networks::{Inner, Networks};
 use crate::worker::Job;
 
@@ -62,10 +64,12 @@ impl Networks {
             inner.ports.given(choice.port());
         }
         let rows = undo.ports.iter().map(PublishedPort::to_row).collect::<Result<Vec<_>, _>>()?;
+        // The rules are written while the records are: after a crash between the two the next start writes them as the records say.
+        let translated = inner.translate(record, &undo.ports)?;
         if let Some(position) = inner.port_records.insert(rows)? {
             return Err(allocated(&undo.ports[position]));
         }
-        inner.translate(record, &undo.ports)?;
+        translated.map_or(Ok(()), |answer| answer.recv().map_err(|_| NetError::Closed)?)?;
         Ok(undo)
     }
 
@@ -92,12 +96,16 @@ impl Networks {
 impl Inner {
     fn families(&self, record: &EndpointRecord) -> Families {
         let (ipv4, ipv6) = record.target_addresses();
+        let network = self.book.network(&record.network).ok();
+        let routed = |ipv6| network.as_ref().is_some_and(|network| network.gateway_mode(ipv6) == GatewayMode::Routed);
         Families {
             ipv4,
             ipv6,
             host_ipv6: self.host_ipv6,
             translates: self.config.rules,
-            default: self.config.default_address,
+            default: network.as_ref().and_then(|network| network.host_binding()),
+            routed: routed(false),
+            routed_v6: routed(true),
         }
     }
 
@@ -112,7 +120,9 @@ impl Inner {
             let mut owners = Vec::new();
             let mut ports = Vec::new();
             for (position, choice) in choices.iter().enumerate() {
-                let ranges = choice.ranges(record, families);
+                let mut ranges = choice.ranges(record, families);
+                // Two ports of the host that lead to one of the container's are the same where none of the host's is taken.
+                ranges.retain(|range| range.way != Way::Routed || !ports.contains(range));
                 owners.extend(std::iter::repeat_n(position, ranges.len()));
                 ports.extend(ranges);
             }
@@ -142,7 +152,7 @@ impl Inner {
     fn hold(&self, endpoint: &HexId, ports: &mut [PublishedPort]) -> Result<(), (Option<usize>, NetError)> {
         let mut places = Vec::new();
         let mut ranges = Vec::new();
-        for (position, port) in ports.iter_mut().enumerate() {
+        for (position, port) in ports.iter_mut().enumerate().filter(|(_, port)| port.way != Way::Routed) {
             let many = self.config.held_ports.max(usize::from(LONGEST_RELAY));
             if port.way == Way::Translated && usize::from(port.last - port.first) >= many {
                 // More sockets than there may be: it is enough to know that nobody else has one of these ports.
@@ -197,11 +207,17 @@ impl Inner {
         NetError::PortInUse { place, owner, source }
     }
 
-    fn translate(&self, record: &EndpointRecord, ports: &[PublishedPort]) -> Result<(), NetError> {
+    /// Has the rules written.
+    fn translate(
+        &self,
+        record: &EndpointRecord,
+        ports: &[PublishedPort],
+    ) -> Result<Option<Receiver<Result<(), NetError>>>, NetError> {
         if ports.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        self.ask(|answer| Job::Publish(record.network.clone(), record.device.clone(), ports.to_vec(), answer))?
+        let (network, device) = (record.network.clone(), record.device.clone());
+        self.begin(|answer| Job::Publish(network, device, ports.to_vec(), answer)).map(Some)
     }
 
     /// After a start: gives back the ports of containers that are gone, and has the others held and led again.
@@ -258,14 +274,16 @@ impl Inner {
         if self.ports.of(endpoint).is_empty() {
             return Ok(());
         }
-        // First nobody is led there any more; then others may have the ports; the record goes last.
-        let withdrawn = self.ask(|answer| Job::Withdraw(endpoint.clone(), answer));
+        // Rules, sockets and records go at once; others may have the ports when all three are gone.
+        let withdrawn = self.begin(|answer| Job::Withdraw(endpoint.clone(), answer));
+        let deleted = self.port_records.begin_delete(vec![endpoint.to_string()]);
         let released = self.release_ports(endpoint.as_str());
-        let deleted = self.port_records.delete(vec![endpoint.to_string()]);
+        let withdrawn = withdrawn.and_then(|answer| answer.recv().map_err(|_| NetError::Closed)?);
+        let deleted = deleted.recv();
         self.ports.give_back(endpoint);
-        withdrawn??;
+        withdrawn?;
         released?;
-        Ok(deleted?)
+        deleted.map_err(|_| NetError::Closed)?.map_err(NetError::from)
     }
 }
 

@@ -45,6 +45,9 @@ pub enum Way {
     Translated,
     /// A process carries their contents; the container sees the host's address.
     Relayed,
+    /// The container has an address that others reach: the port is open there, and none of the host's is taken. The host's address and ports
+    /// in the record are those of the container.
+    Routed,
 }
 
 impl PublishedPort {
@@ -72,6 +75,9 @@ impl PublishedPort {
 
     /// Whether a port is in both and an address means both.
     pub(crate) fn overlaps(&self, other: &PublishedPort) -> bool {
+        if self.way == Way::Routed || other.way == Way::Routed {
+            return false;
+        }
         let every = self.address.is_unspecified() || other.address.is_unspecified();
         self.transport == other.transport
             && self.first <= other.last
@@ -83,13 +89,15 @@ impl PublishedPort {
     pub(crate) fn to_row(&self) -> Result<PortRow, NetError> {
         let document = serde_json::to_string(self)
             .map_err(|source| NetError::Record { what: format!("port {}", self.first), source })?;
+        // A range that ends before it begins: no port of the host is held.
+        let (first, last) = if self.way == Way::Routed { (1, 0) } else { (self.first, self.last) };
         Ok(PortRow {
             endpoint: self.endpoint.to_string(),
             container: self.container.to_string(),
             transport: self.transport.word().to_owned(),
             address: self.address,
-            first: self.first,
-            last: self.last,
+            first,
+            last,
             document,
         })
     }

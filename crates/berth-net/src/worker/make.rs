@@ -7,21 +7,24 @@ use std::time::Duration;
 use berth_model::HexId;
 use ipnet::IpNet;
 
+use super::segments::extensions;
 use super::{Bridge, Departed, Wish, Worker};
 use crate::book::{Given, Ready};
 use crate::bridge::Wanted;
-use crate::config::DefaultBridge;
+use crate::config::{DefaultBridge, FirewallMode};
 use crate::error::NetError;
 use crate::firewall::{self, Rules};
 use crate::mac::MacAddress;
 use crate::netlink::NetlinkError;
 use crate::netlink::route::Hop;
-use crate::network::{Driver, GatewayMode, Network};
+use crate::network::{Driver, Network};
 use crate::sandbox::{Cable, Plug, Sandbox, write_setting};
 
 /// How our devices on the host are named: this, and eight hex digits. Programs that manage a host's network leave
 /// `veth*` alone; the letter sets ours apart from those of other engines.
 const DEVICE_PREFIX: &str = "vethb";
+/// The table is written anew when somebody changes the host's rules meanwhile, so often.
+const OUTDATED_TRIES: usize = 20;
 
 impl Worker {
     pub(super) fn isolate(&self) -> Result<OwnedFd, NetError> {
@@ -148,7 +151,7 @@ impl Worker {
         }
         outcome.map_err(|error| explained(network, error))?;
         if let Some(bridge) = self.bridges.get_mut(&network.id) {
-            bridge.note_port();
+            bridge.note_port(self.config.bridge_ports);
         }
         Ok((device, mac))
     }
@@ -196,7 +199,8 @@ impl Worker {
         };
         let index = wanted.ensure(&mut self.route)?;
         let segments = self.find_segments(network, index)?;
-        self.bridges.insert(network.id.clone(), Bridge { segments, rules: rules_of(network) });
+        let rules = firewall::Bridge { extensions: extensions(network, segments.len() - 1), ..rules_of(network) };
+        self.bridges.insert(network.id.clone(), Bridge { segments, rules });
         self.enforce().inspect_err(|_| drop(self.bridges.remove(&network.id))).map_err(|error| match error {
             NetError::Netlink { source } => refused(network, source),
             other => other,
@@ -207,19 +211,51 @@ impl Worker {
     /// Asks for passage where others drop what our rules let pass.
     pub(super) fn admit(&mut self) -> Result<Vec<firewall::Obstacle>, NetError> {
         let bridges: Vec<_> = self.bridges.values().map(|bridge| bridge.rules.clone()).collect();
-        self.with_firewall(|table, socket| Ok(firewall::admit(socket, table, &bridges)?))
+        let mut obstacles = self.with_firewall(|table, socket| Ok(firewall::admit(socket, table, &bridges)?))?;
+        // A list that changes without end tells nothing, and keeps nobody from starting.
+        if let Ok((_, policy)) = self.host_policy() {
+            obstacles.extend(firewall::barriers(&policy, &bridges, &obstacles));
+        }
+        Ok(obstacles)
+    }
+
+    /// Writes the table anew. What the host's own rules say in it is what they say when it takes effect.
+    fn write_rules(&mut self, bridges: &[firewall::Bridge]) -> Result<(), NetError> {
+        let ports = self.ports.all();
+        let mut copied = true;
+        for _ in 0..OUTDATED_TRIES {
+            let host = match self.config.firewall {
+                FirewallMode::Respect => Some(self.host_policy()?),
+                FirewallMode::Docker => None,
+            };
+            let mut closed = host.as_ref().map(|(_, policy)| firewall::closed(policy, &ports)).unwrap_or_default();
+            if !copied {
+                closed.iter_mut().for_each(firewall::Closed::shut);
+            }
+            let has_copies = closed.iter().any(|one| matches!(one.verdict, firewall::PortVerdict::Limited(_)));
+            let host = host.as_ref().map(|(number, policy)| (*number, policy.as_ref()));
+            let written = self.with_firewall(|table, socket| {
+                Ok(Rules { table, bridges, ports: &ports, closed: &closed, host }.apply(socket)?)
+            });
+            match written {
+                Err(NetError::Netlink { source }) if source.is_outdated() => {}
+                // A rule of the host's may ask for what cannot be asked in our place: then nobody comes in by it.
+                Err(NetError::Netlink { .. }) if has_copies => copied = false,
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.closed = closed;
+                    return Ok(());
+                }
+            }
+        }
+        Err(NetlinkError::Restless { step: "writing the firewall table" }.into())
     }
 
     /// Lets packets through, and only those that may pass.
     pub(super) fn enforce(&mut self) -> Result<(), NetError> {
         if self.config.rules {
             let bridges: Vec<_> = self.bridges.values().map(|bridge| bridge.rules.clone()).collect();
-            let ports = self.ports.all();
-            let closed = self.closed_ports(&ports)?;
-            self.with_firewall(|table, socket| {
-                Ok(Rules { table, bridges: &bridges, ports: &ports, closed: &closed }.apply(socket)?)
-            })?;
-            self.closed = closed;
+            self.write_rules(&bridges)?;
             self.obstacles = self.admit()?;
             self.answer_loopbacks()?;
             self.watch_over()?;
@@ -240,13 +276,15 @@ fn rules_of(network: &Network) -> firewall::Bridge {
     let net = |ipv6| network.subnet(ipv6).map(|subnet| subnet.net);
     firewall::Bridge {
         name: network.bridge_name(),
+        extensions: Vec::new(),
         subnet: net(false).and_then(|net| if let IpNet::V4(net) = net { Some(net) } else { None }),
         subnet_v6: net(true).and_then(|net| if let IpNet::V6(net) = net { Some(net) } else { None }),
         masquerade: network.masquerades(false),
         masquerade_v6: network.masquerades(true),
         between_containers: network.connects_containers(),
         internal: network.internal,
-        open: [false, true].into_iter().any(|ipv6| network.gateway_mode(ipv6) == GatewayMode::NatUnprotected),
+        mode: network.gateway_mode(false),
+        mode_v6: network.gateway_mode(true),
     }
 }
 

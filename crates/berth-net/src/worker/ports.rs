@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use berth_model::HexId;
 use berth_ports::{Held, NotHeld, Place, Transport};
@@ -64,9 +65,10 @@ impl Worker {
     fn lead(&mut self, network: &HexId, ports: &[PublishedPort]) -> Result<(), NetError> {
         if self.config.rules {
             let added = match self.config.firewall {
-                FirewallMode::Docker => self.change_rules(|table, socket| firewall::publish(socket, table, ports)),
-                // Whether they are open is written into the table too.
-                FirewallMode::Respect => self.enforce(),
+                FirewallMode::Docker => {
+                    self.change_rules(|table, socket| firewall::publish(socket, table, ports, None))
+                }
+                FirewallMode::Respect => self.publish_with_respect(ports),
             };
             // Somebody flushed the rules, or changed them: all of them are written anew.
             added.or_else(|_| self.enforce())?;
@@ -81,8 +83,7 @@ impl Worker {
     pub(super) fn withdraw(&mut self, endpoint: &HexId) -> Result<(), NetError> {
         let Some((_, ports)) = self.ports.published.remove(endpoint) else { return Ok(()) };
         if self.config.rules {
-            let removed = self.change_rules(|table, socket| firewall::withdraw(socket, table, &ports));
-            removed.or_else(|_| self.enforce())?;
+            self.take_from_rules(&ports)?;
         }
         self.reserve();
         self.forget_flows(&ports, Leads::There);
@@ -102,28 +103,41 @@ impl Worker {
         self.change_rules(|table, socket| firewall::remove(socket, table))
     }
 
-    /// The ports that the host's own input rules do not open, where these are to be respected.
-    pub(super) fn closed_ports(&mut self, ports: &[PublishedPort]) -> Result<Vec<firewall::Closed>, NetError> {
-        if self.config.firewall == FirewallMode::Docker || ports.is_empty() {
-            return Ok(Vec::new());
+    /// Adds ports to the table with what the host's own rules say of them. Those that are open to some need chains of their own: then all
+    /// of the table is written.
+    fn publish_with_respect(&mut self, ports: &[PublishedPort]) -> Result<(), NetError> {
+        let (number, policy) = self.host_policy()?;
+        let mut closed = firewall::closed(&policy, ports);
+        if closed.iter().any(|one| matches!(one.verdict, firewall::PortVerdict::Limited(_)))
+            || (!closed.is_empty() && ports.iter().any(|port| port.way == Way::Routed))
+        {
+            return self.enforce();
         }
-        let policy = self.with_firewall(|table, socket| Ok(firewall::HostPolicy::read(socket, table)?))?;
-        let mut closed = Vec::new();
-        for range in ports.iter().filter(|range| range.way == Way::Translated && !range.address.is_loopback()) {
-            let ipv6 = range.address.is_ipv6();
-            for port in range.first..=range.last {
-                let verdict = policy.verdict(ipv6, range.transport, port);
-                if verdict != firewall::PortVerdict::Open {
-                    closed.push(firewall::Closed { ipv6, transport: range.transport, port, verdict });
-                }
-            }
+        self.change_rules(|table, socket| firewall::publish(socket, table, ports, Some((number, &closed))))?;
+        closed.retain(|one| !self.closed.iter().any(|known| known.is_for_the_port_of(one)));
+        self.closed.append(&mut closed);
+        Ok(())
+    }
+
+    /// Takes ports out of the table, and what was said of them and is of no other port.
+    fn take_from_rules(&mut self, ports: &[PublishedPort]) -> Result<(), NetError> {
+        let others = self.ports.all();
+        let known = std::mem::take(&mut self.closed);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|one| others.iter().any(|port| one.is_of(port)));
+        self.closed = kept;
+        if gone.iter().any(|one| matches!(one.verdict, firewall::PortVerdict::Limited(_)))
+            || (!gone.is_empty() && ports.iter().any(|port| port.way == Way::Routed))
+        {
+            return self.enforce();
         }
-        Ok(closed)
+        let removed = self.change_rules(|table, socket| firewall::withdraw(socket, table, ports, &gone));
+        removed.or_else(|_| self.enforce())
     }
 
     /// What is in force, and what the host's own rules say of each port.
     pub(super) fn report(&mut self) -> Result<FirewallReport, NetError> {
-        let policy = self.with_firewall(|table, socket| Ok(firewall::HostPolicy::read(socket, table)?))?;
+        let (_, policy) = self.host_policy()?;
         let ports = self.ports.all().into_iter().map(|range| {
             let verdict = |port| policy.verdict(range.address.is_ipv6(), range.transport, port);
             let mut verdicts: Vec<_> = (range.first..=range.last).map(verdict).collect();
@@ -137,6 +151,7 @@ impl Worker {
             bridges: self.bridges.values().map(|bridge| bridge.rules.name.clone()).collect(),
             ports: ports.collect(),
             obstacles: self.obstacles.clone(),
+            host: Arc::clone(&policy),
         })
     }
 

@@ -13,10 +13,6 @@ use crate::netlink::route::{self, Link};
 use crate::netlink::{Batch, NetlinkError};
 use crate::network::Network;
 
-/// How many ports of a bridge are used. The kernel has 1,023; but a broadcast is queued for every port at once, in a queue of 1,000
-/// (`net.core.netdev_max_backlog`), where those of this bridge and of the next one in the row should fit. That this queue is what lost
-/// frames with fuller bridges is a guess (docs/design/network.md).
-const PORTS: usize = 450;
 /// A bridge with less room than this is passed over when ports are counted: counting costs milliseconds.
 const WORTHWHILE: usize = 50;
 /// How many extensions are looked for: enough for some 20,000 containers.
@@ -40,10 +36,15 @@ impl Names {
     }
 }
 
+/// The names of the first so many bridges that a network is extended by.
+pub(super) fn extensions(network: &Network, count: usize) -> Vec<String> {
+    (1..=count).map(|number| Names::of(network, number).bridge).collect()
+}
+
 impl Bridge {
     /// Notes that a port was added where there was room.
-    pub(super) fn note_port(&mut self) {
-        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.ports < PORTS) {
+    pub(super) fn note_port(&mut self, most: usize) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.ports < most) {
             segment.ports += 1;
         }
     }
@@ -57,7 +58,7 @@ impl Worker {
             return Ok(index);
         }
         self.count_ports(network)?;
-        if let Some(index) = self.counted_room(network, WORTHWHILE) {
+        if let Some(index) = self.counted_room(network, self.worthwhile()) {
             return Ok(index);
         }
         self.extend(network)
@@ -66,15 +67,20 @@ impl Worker {
     /// A bridge that has so much room as far as we know; the first has to be the one that [`Bridge::note_port`] means.
     fn counted_room(&self, network: &Network, room: usize) -> Option<u32> {
         let segments = &self.bridges.get(&network.id)?.segments;
-        segments.iter().find(|segment| segment.ports + room <= PORTS).map(|segment| segment.index)
+        segments.iter().find(|segment| segment.ports + room <= self.config.bridge_ports).map(|segment| segment.index)
+    }
+
+    fn worthwhile(&self) -> usize {
+        WORTHWHILE.min(self.config.bridge_ports / 2)
     }
 
     fn count_ports(&mut self, network: &Network) -> Result<(), NetError> {
+        let (most, worthwhile) = (self.config.bridge_ports, self.worthwhile());
         let Some(bridge) = self.bridges.get_mut(&network.id) else { return Ok(()) };
         for segment in &mut bridge.segments {
             let ports = route::ports_of(&mut self.route, segment.index)?.len();
             // What is not worth while counts as full, so that the next port is looked for elsewhere at once.
-            segment.ports = if ports + WORTHWHILE > PORTS { PORTS } else { ports };
+            segment.ports = if ports + worthwhile > most { most } else { ports };
         }
         Ok(())
     }
@@ -94,7 +100,10 @@ impl Worker {
         let index = outcome.map_err(|source| refused(network, source))?;
         if let Some(bridge) = self.bridges.get_mut(&network.id) {
             bridge.segments.push(Segment { index, ports: 1 });
+            bridge.rules.extensions.push(names.bridge);
         }
+        // Before anything passes it: what is bridged there must not be taken for traffic that leaves the network.
+        self.enforce()?;
         Ok(index)
     }
 

@@ -14,13 +14,15 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::{Job, Worker};
 use crate::config::FirewallMode;
 use crate::error::NetError;
-use crate::firewall;
+use crate::firewall::{self, HostPolicy};
 use crate::netlink::Socket;
-use crate::netlink::nf_tables::{News, news};
+use crate::netlink::nf_tables::{self, News, news};
 
 /// How long others are given to finish before chains of theirs are looked at again: programs that set up a firewall do it in many
 /// steps.
 const SETTLING: Duration = Duration::from_millis(300);
+/// After so long they are looked at even if others change something all the time.
+const LONGEST_SETTLING: Duration = Duration::from_millis(1000);
 
 /// What somebody else did to the firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,17 @@ pub(super) struct Repair {
     pub rules_at: Option<Instant>,
     /// When chains of others are looked at again.
     pub others_at: Option<Instant>,
+    /// When others began to change what was not looked at since.
+    others_since: Option<Instant>,
+}
+
+impl Repair {
+    /// Others changed something, and may go on with it.
+    fn look_at_others(&mut self) {
+        let now = Instant::now();
+        let since = *self.others_since.get_or_insert(now);
+        self.others_at = Some((now + SETTLING).min(since + LONGEST_SETTLING));
+    }
 }
 
 impl Watch {
@@ -116,10 +129,39 @@ impl Worker {
                 socket
             }
         };
+        let before = socket.commits();
         let outcome = work(&self.config.table, &mut socket);
+        self.keep_policy(&mut socket, before, outcome.is_ok());
         // After a failure an answer may still be on its way to the socket: it is not used again.
         self.firewall = outcome.is_ok().then_some(socket);
         outcome
+    }
+
+    /// The host's own rules as they are now, with the number of the ruleset. They are read again only when somebody else changed some.
+    pub(super) fn host_policy(&mut self) -> Result<(u32, Arc<HostPolicy>), NetError> {
+        let known = self.host_policy.take();
+        let read = self.with_firewall(|table, socket| {
+            if let Some((number, policy)) = known
+                && policy.knows_legacy()
+                && nf_tables::generation(socket)? == number
+            {
+                return Ok((number, policy));
+            }
+            let (number, policy) = HostPolicy::read(socket, table)?;
+            Ok((number, Arc::new(policy)))
+        })?;
+        self.host_policy = Some((read.0, Arc::clone(&read.1)));
+        Ok(read)
+    }
+
+    /// What is known of the host's rules stays true when all changes since were ours.
+    fn keep_policy(&mut self, socket: &mut Socket, commits_before: u32, went_well: bool) {
+        let own = socket.commits().wrapping_sub(commits_before);
+        let Some((number, _)) = self.host_policy.as_mut().filter(|_| own > 0 || !went_well) else { return };
+        match nf_tables::generation(socket) {
+            Ok(now) if went_well && now == number.wrapping_add(own) => *number = now,
+            _ => self.host_policy = None,
+        }
     }
 
     /// Begins to watch over the rules, if that has not begun.
@@ -137,13 +179,13 @@ impl Worker {
         }
         match what {
             Disturbance::Ours => self.repair(),
-            Disturbance::Others => self.repair.others_at = Some(Instant::now() + SETTLING),
+            Disturbance::Others => self.repair.look_at_others(),
             Disturbance::Unknown => {
                 let whole = self.with_firewall(|table, socket| Ok(firewall::is_whole(socket, table)?));
                 if !matches!(whole, Ok(true)) {
                     self.repair();
                 }
-                self.repair.others_at = Some(Instant::now() + SETTLING);
+                self.repair.look_at_others();
             }
         }
     }
@@ -160,6 +202,7 @@ impl Worker {
         }
         if self.repair.others_at.is_some_and(|at| at <= now) {
             self.repair.others_at = None;
+            self.repair.others_since = None;
             match self.config.firewall {
                 // What others accept decides about our ports.
                 FirewallMode::Respect => self.repair(),

@@ -216,6 +216,28 @@ fn more_containers_than_a_bridge_has_ports_reach_each_other() {
 }
 
 #[test]
+fn containers_on_all_bridges_of_a_network_reach_each_other_and_the_host() {
+    let Some(host) = Host::new() else { return };
+    let networks = host.networks(berth_net::NetConfig { bridge_ports: 8, ..bare() });
+    networks.create(&NetworkRequest { ipv6: true, ..with_subnet("wide", "10.60.0.0/16") }).unwrap();
+    let all: Vec<_> = (0..30).map(|number| networks.attach(&on("wide", number)).unwrap()).collect();
+    assert!(host.run("ip -o link show type bridge").lines().count() >= 4);
+    for (position, one) in all.iter().enumerate() {
+        // From each bridge to the next, to the one after it, and back. Where the kernel shows bridged frames to the firewall, none is
+        // taken for traffic that leaves the network.
+        for step in [8, 17, 29] {
+            let other = &all[(position + step) % all.len()];
+            other.record().addresses().for_each(|address| ping(one.netns(), other.netns(), address).unwrap());
+        }
+        one.record().addresses().for_each(|address| ping(host.netns.as_fd(), one.netns(), address).unwrap());
+    }
+    drop(all);
+    networks.settle().unwrap();
+    networks.remove("wide").unwrap();
+    assert_eq!(host.run("ip -o link show type bridge"), "");
+}
+
+#[test]
 fn a_network_goes_with_its_bridge_but_not_under_its_containers() {
     let Some(host) = Host::new() else { return };
     let networks = host.networks(berth_net::NetConfig::default());

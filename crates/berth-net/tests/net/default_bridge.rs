@@ -9,24 +9,38 @@ use berth_net::{DefaultBridge, Driver, EndpointRequest, NetConfig, NetError, Net
 const PATIENCE: Duration = Duration::from_secs(3);
 const IMPATIENCE: Duration = Duration::from_millis(300);
 
+/// Nothing but a packet that is lost takes so long.
+const LOST: Duration = Duration::from_millis(900);
+
 #[test]
 fn containers_reach_each_other_and_the_gateway() {
     for config in [bare(), NetConfig::default()] {
-        let Some(host) = Host::new() else { return };
-        let networks = host.networks(config);
-        let one = networks.attach(&container(1)).unwrap();
-        let two = networks.attach(&container(2)).unwrap();
-        assert_eq!(one.record().ipv4.unwrap(), "172.17.0.2/16".parse().unwrap());
-        assert_eq!(two.record().ipv4.unwrap(), "172.17.0.3/16".parse().unwrap());
-        assert_eq!(one.record().gateway_v4, Some("172.17.0.1".parse().unwrap()));
-        assert_eq!(one.record().interface, "eth0");
-        let start = Instant::now();
-        ping(one.netns(), two.netns(), two.record().ipv4.unwrap().addr().into()).unwrap();
-        ping(two.netns(), host.netns.as_fd(), "172.17.0.1".parse().unwrap()).unwrap();
-        ping(host.netns.as_fd(), one.netns(), one.record().ipv4.unwrap().addr().into()).unwrap();
-        // A first packet that was lost would be repeated after a second.
-        assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+        // A packet that was lost would be repeated after a second. On a busy machine one may be, but not each time.
+        let mut times = Vec::new();
+        while times.len() < 5 && times.last().is_none_or(|time| *time >= LOST) {
+            let Some(time) = reach_each_other(&config) else { return };
+            times.push(time);
+        }
+        assert!(times.last().is_some_and(|time| *time < LOST), "{times:?}");
     }
+}
+
+/// How long the first packets took; `None` where namespaces may not be made.
+fn reach_each_other(config: &NetConfig) -> Option<Duration> {
+    let host = Host::new()?;
+    let networks = host.networks(config.clone());
+    let one = networks.attach(&container(1)).unwrap();
+    let two = networks.attach(&container(2)).unwrap();
+    assert_eq!(one.record().ipv4.unwrap(), "172.17.0.2/16".parse().unwrap());
+    // The next address may be that of a sandbox which is being made ready meanwhile.
+    assert!(config.prepared > 0 || two.record().ipv4.unwrap() == "172.17.0.3/16".parse().unwrap());
+    assert_eq!(one.record().gateway_v4, Some("172.17.0.1".parse().unwrap()));
+    assert_eq!(one.record().interface, "eth0");
+    let start = Instant::now();
+    ping(one.netns(), two.netns(), two.record().ipv4.unwrap().addr().into()).unwrap();
+    ping(two.netns(), host.netns.as_fd(), "172.17.0.1".parse().unwrap()).unwrap();
+    ping(host.netns.as_fd(), one.netns(), one.record().ipv4.unwrap().addr().into()).unwrap();
+    Some(start.elapsed())
 }
 
 #[test]
@@ -188,7 +202,7 @@ fn nft_shows_our_table_in_its_own_words() {
     let json = host.run("nft -j list ruleset");
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     let count = |what: &str| value["nftables"].as_array().unwrap().iter().filter(|item| item[what].is_object()).count();
-    assert_eq!((count("table"), count("chain"), count("set"), count("rule")), (1, 6, 6, 24));
+    assert_eq!((count("table"), count("chain"), count("set"), count("rule")), (1, 6, 11, 29));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod custom_networks;
 mod default_bridge;
+mod default_bridge_options;
 mod host;
 mod leaks;
 mod measure;
