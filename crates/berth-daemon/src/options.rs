@@ -156,6 +156,21 @@ directives! {
     /// Part of the default bridge's subnet that containers get addresses from
     #[arg(long, value_name = "CIDR")]
     fixed_cidr: String = "fixed-cidr",
+    /// Way out for containers on the default bridge [default: the bridge]
+    #[arg(long, value_name = "IP")]
+    default_gateway: String = "default-gateway",
+    /// Give the default bridge IPv6
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    ipv6: bool = "ipv6",
+    /// IPv6 address and subnet of the default bridge, IP/BITS
+    #[arg(long, value_name = "CIDR")]
+    bip6: String = "bip6",
+    /// Part of the default bridge's IPv6 subnet that containers get addresses from
+    #[arg(long, value_name = "CIDR")]
+    fixed_cidr_v6: String = "fixed-cidr-v6",
+    /// IPv6 way out for containers on the default bridge [default: the bridge]
+    #[arg(long, value_name = "IP")]
+    default_gateway_v6: String = "default-gateway-v6",
     /// Range that subnets of networks are taken from, base=CIDR,size=BITS (repeatable)
     #[arg(long = "default-address-pool", value_name = "POOL")]
     #[serde(deserialize_with = "pools")]
@@ -178,7 +193,7 @@ directives! {
     /// Published ports that are held by sockets, not by records alone [default: 1000]
     #[arg(long, value_name = "COUNT")]
     held_ports: usize = "held-ports",
-    /// Address of the host at which ports are published when none is named [default: every one]
+    /// Address of the host at which ports of the default bridge are published when none is named [default: every one]
     #[arg(long, value_name = "IP")]
     ip: String = "ip",
     /// MTU of the default bridge's interfaces

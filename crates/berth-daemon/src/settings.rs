@@ -11,7 +11,7 @@ use berth_engine::spec::{CgroupMode, LogConfig, Ulimit};
 use berth_image::Budget;
 use berth_model::{ByteSize, parse_go_duration};
 use berth_net::{AddressPool, DefaultBridge, FirewallMode};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing::level_filters::LevelFilter;
 
 use crate::http::version::ApiVersion;
@@ -234,6 +234,16 @@ fn network(directives: &Directives, engine: &mut EngineConfig) -> Result<(), Set
         (None, ..) => {}
     }
     network.fixed_range = directives.fixed_cidr.as_deref().map(|cidr| ipv4_net("fixed-cidr", cidr)).transpose()?;
+    network.ipv6 = directives.ipv6.unwrap_or(network.ipv6);
+    network.bridge_address_v6 = directives.bip6.as_deref().map(|cidr| ipv6_net("bip6", cidr)).transpose()?;
+    let range = directives.fixed_cidr_v6.as_deref();
+    network.fixed_range_v6 = range.map(|cidr| ipv6_net("fixed-cidr-v6", cidr)).transpose()?;
+    let gateway = |directive, text: &str| text.parse().map_err(|_| wrong(directive, text, "no IPv4 address"));
+    network.default_gateway =
+        directives.default_gateway.as_deref().map(|text| gateway("default-gateway", text)).transpose()?;
+    let gateway = |directive, text: &str| text.parse().map_err(|_| wrong(directive, text, "no IPv6 address"));
+    network.default_gateway_v6 =
+        directives.default_gateway_v6.as_deref().map(|text| gateway("default-gateway-v6", text)).transpose()?;
     network.mtu = directives.mtu.unwrap_or(network.mtu);
     network.between_containers = directives.icc.unwrap_or(network.between_containers);
     network.forward = directives.ip_forward.unwrap_or(network.forward);
@@ -282,6 +292,10 @@ fn address_pool(text: &str) -> Result<AddressPool, SettingsError> {
 
 fn ipv4_net(directive: &'static str, text: &str) -> Result<Ipv4Net, SettingsError> {
     text.parse().map_err(|_| wrong(directive, text, "use an IPv4 address and the length of its prefix, IP/BITS"))
+}
+
+fn ipv6_net(directive: &'static str, text: &str) -> Result<Ipv6Net, SettingsError> {
+    text.parse().map_err(|_| wrong(directive, text, "use an IPv6 address and the length of its prefix, IP/BITS"))
 }
 
 /// Whether the kernel would take the name for a network device.

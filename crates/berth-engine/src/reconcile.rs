@@ -105,6 +105,12 @@ async fn settle(engine: &Arc<Inner>, found: Vec<Handle>) {
     }
     for handle in found {
         let view = handle.view();
+        if view.state.is_running() && view.networks.iter().any(|attachment| attachment.endpoint.is_some()) {
+            let recovered = handle.run(|container| Box::pin(container.recover_ports())).await;
+            if let Err(error) = recovered {
+                tracing::warn!(container = %view.id.short(), %error, "its ports are not published");
+            }
+        }
         if !view.state.is_running() && wants_start_at_boot(view.spec.host.restart, &view.state, view.stopped_by_hand) {
             let started = handle.run(|container| Box::pin(container.start())).await;
             if let Err(error) = started {

@@ -79,7 +79,9 @@ fn current(view: &ContainerView) -> BTreeMap<PortProto, Vec<(IpAddr, u16)>> {
 
 /// The ports of a container for inspect (B106).
 pub fn of_container(view: &ContainerView) -> PortMap {
-    let place = |(ip, port): &(IpAddr, u16)| WireBinding { host_ip: ip.to_string(), host_port: port.to_string() };
+    // Port 0: none of the host's is taken.
+    let number = |port: u16| if port == 0 { String::new() } else { port.to_string() };
+    let place = |(ip, port): &(IpAddr, u16)| WireBinding { host_ip: ip.to_string(), host_port: number(*port) };
     let shown = |places: Vec<(IpAddr, u16)>| (!places.is_empty()).then(|| places.iter().map(place).collect());
     current(view).into_iter().map(|(port, places)| (port.to_string(), shown(places))).collect()
 }
@@ -94,13 +96,13 @@ pub fn summary(view: &ContainerView) -> Vec<PortSummary> {
             public_port: 0,
             kind: port.protocol.word().to_owned(),
         };
-        if places.is_empty() {
+        if places.iter().all(|(_, public_port)| *public_port == 0) {
             summary.push(exposed);
             continue;
         }
         let published =
             |(ip, public_port): (IpAddr, u16)| PortSummary { ip: ip.to_string(), public_port, ..exposed.clone() };
-        summary.extend(places.into_iter().map(published));
+        summary.extend(places.into_iter().filter(|(_, public_port)| *public_port > 0).map(published));
     }
     summary.sort_by_key(|port| (port.ip.clone(), port.private_port, port.public_port));
     summary

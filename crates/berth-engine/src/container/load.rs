@@ -38,6 +38,10 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
             let engine = Arc::clone(engine);
             searches.push(tokio::spawn(async move {
                 let found = reconcile::look_for(&engine, &view.id).await;
+                let endpoints = match &found {
+                    Found::Running(_, start) => recovered(engine, view, start.pid, endpoints).await,
+                    Found::Ended(..) => endpoints,
+                };
                 (handle, found, endpoints)
             }));
         } else {
@@ -74,6 +78,22 @@ pub(crate) async fn load(engine: &Arc<Inner>) -> Result<Vec<Handle>, EngineError
 enum Begun {
     Yes,
     No,
+}
+
+/// The endpoints that a running container really has.
+async fn recovered(
+    engine: Arc<Inner>,
+    view: ContainerView,
+    pid: u32,
+    endpoints: Vec<EndpointRecord>,
+) -> Vec<EndpointRecord> {
+    let recorded = endpoints.clone();
+    let id = view.id.clone();
+    let recovered = crate::blocking(move || crate::network::recover(&engine, &view, pid, endpoints)).await;
+    recovered.unwrap_or_else(|error| {
+        tracing::warn!(container = %id.short(), %error, "its networks may not be what their records say");
+        recorded
+    })
 }
 
 /// Goes on with what a container was in the middle of.
@@ -129,6 +149,7 @@ impl Container {
             // An interface that was being taken away may be gone already.
             view.networks.iter_mut().for_each(|attachment| attachment.endpoint = None);
             network.fill(&mut view.networks);
+            crate::network::forget_left(&self.engine, view);
             crate::network::show_ports(&self.engine, &mut view.networks);
         });
         self.submit_state();

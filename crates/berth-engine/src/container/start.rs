@@ -185,8 +185,8 @@ struct Prepared {
     network: Attachment,
 }
 
-fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared, EngineError> {
-    let network = Attachment::make(engine, view)?;
+fn prepare(engine: &Arc<crate::Inner>, view: &Arc<ContainerView>) -> Result<Prepared, EngineError> {
+    let mut network = Attachment::make(engine, view)?;
     fault::point("start:connected");
     network::shape_fresh(engine, view, &network)?;
     name_service::join(engine, view, &network)?;
@@ -213,6 +213,7 @@ fn prepare(engine: &Arc<crate::Inner>, view: &ContainerView) -> Result<Prepared,
         shim_cgroup: engine.launcher.cgroup().to_owned(),
         seccomp_cache_dir: text(&engine.config.run.join("seccomp")),
     };
+    network.complete()?;
     Ok(Prepared { request, network })
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use berth_model::{ErrorKind, lifecycle::State};
 use berth_net::{Driver, EndpointRecord, Network};
+use berth_sys::fault;
 
-use super::{NetworkAttachment, plan, shape_connected};
+use super::{NetworkAttachment, plan, published, shape_connected};
 use crate::{
     EngineError, Inner, blocking, bundle,
     container::Container,
@@ -81,23 +82,29 @@ impl Container {
         attachment: &NetworkAttachment,
     ) -> Result<(), EngineError> {
         let (engine, view) = (Arc::clone(&self.engine), Arc::clone(view));
+        let pid = pid_of(&view)?;
         let before = self.network_records().to_vec();
         let mut request = plan::request(&view, attachment, network)?;
         // Decided when it is there, with the others.
         (request.default_v4, request.default_v6) = (false, false);
         let attachments: Vec<_> = view.networks.iter().chain([attachment]).cloned().collect();
         let after = blocking(move || {
-            let netns = namespace_of(&view)?;
+            let netns = namespace_of(pid)?;
             let connection = engine.networks.connect(netns.as_fd(), &request)?;
             let joined: Vec<_> = before.iter().chain([connection.record()]).cloned().collect();
             let after = plan::rerouted(&engine, &attachments, &joined)?;
             // The steps that may be refused come first: the connection takes itself back, but the routes would stay changed.
             shape_connected(&engine, &view, netns.as_fd(), after.last())?;
             bundle::add_hosts(&view, connection.record().addresses())?;
-            let rerouted = engine.networks.reroute(netns.as_fd(), &joined, &after);
-            if let Err(error) = rerouted {
+            let moved = engine.networks.reroute(netns.as_fd(), &joined, &after).map_err(EngineError::from);
+            fault::point("connect:rerouted");
+            let moved = moved.and_then(|()| {
+                published::follow(&engine, &view, &before, &after)
+                    .inspect_err(|_| drop(engine.networks.reroute(netns.as_fd(), &after, &joined)))
+            });
+            if let Err(error) = moved {
                 bundle::remove_hosts(&view, connection.record().addresses())?;
-                return Err(error.into());
+                return Err(error);
             }
             connection.keep();
             Ok(after)
@@ -110,11 +117,13 @@ impl Container {
     /// Takes an interface from the running container.
     async fn unplug(&mut self, view: &Arc<ContainerView>, network: &Network) -> Result<(), EngineError> {
         let (engine, view) = (Arc::clone(&self.engine), Arc::clone(view));
+        let pid = pid_of(&view)?;
         let before = self.network_records().to_vec();
         let id = network.id.clone();
         let after = blocking(move || {
-            let netns = namespace_of(&view)?;
+            let netns = namespace_of(pid)?;
             let (gone, left): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|record| record.network == id);
+            let ports = published::of(&engine, &gone);
             for record in &gone {
                 engine.networks.disconnect(record, netns.as_fd())?;
             }
@@ -122,6 +131,15 @@ impl Container {
             // The routes of the interface went with it.
             engine.networks.reroute(netns.as_fd(), &left, &after)?;
             bundle::remove_hosts(&view, gone.iter().flat_map(EndpointRecord::addresses))?;
+            // It is off the network in any case.
+            let followed = if ports.is_empty() {
+                published::follow(&engine, &view, &left, &after)
+            } else {
+                published::follow_from(&engine, &view, &ports, &after)
+            };
+            if let Err(error) = followed {
+                tracing::warn!(container = %view.id.short(), %error, "its ports are not published");
+            }
             Ok(after)
         });
         let after = after.await?;
@@ -143,6 +161,7 @@ impl Container {
     async fn note_networks(&mut self, mut next: ContainerView) -> Result<(), EngineError> {
         if let Some(network) = &self.network {
             network.fill(&mut next.networks);
+            super::show_ports(&self.engine, &mut next.networks);
         }
         self.commit_state_of(&next).await?;
         self.install(next);
@@ -216,9 +235,12 @@ fn check_connect(view: &ContainerView, network: &Network, wanted: &EndpointReque
     Err(EngineError::invalid(format!("invalid endpoint settings:\n{}", reasons.join("\n"))))
 }
 
-/// The network namespace of a container that runs.
-fn namespace_of(view: &ContainerView) -> Result<OwnedFd, EngineError> {
-    let pid = view.state.pid().ok_or_else(|| EngineError::NotRunning(view.id.to_string()))?;
+fn pid_of(view: &ContainerView) -> Result<u32, EngineError> {
+    view.state.pid().ok_or_else(|| EngineError::NotRunning(view.id.to_string()))
+}
+
+/// The network namespace of a container whose main process this is.
+pub(super) fn namespace_of(pid: u32) -> Result<OwnedFd, EngineError> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
     berth_sys::netns::open(&path).map_err(EngineError::io("opening", path))
 }

@@ -3,14 +3,20 @@
 use std::{
     collections::BTreeMap,
     io::Write,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
+    },
 };
 
 use berth_cgroup::{Layout, Version};
-use berth_net::{Driver, EndpointRecord, HostPort, Networks, PortRequest, Publication, Transport};
+use berth_net::{
+    Driver, EndpointRecord, HostPort, NetError, Networks, PortRequest, Publication, PublishedPort, Transport, Way,
+};
+use berth_sys::fault;
 
 use super::NetworkAttachment;
 use crate::{
@@ -25,8 +31,56 @@ const SOCKET: &str = "ports.sock";
 /// The hierarchies of version 1 in which a process is placed that only waits, as shims are.
 const HIERARCHIES: [&str; 3] = ["memory", "pids", "name=systemd"];
 
+type Begun = Result<Option<Publication>, EngineError>;
+
+/// The ports of a container that is about to start. Dropped, they take themselves back.
+#[derive(Default)]
+pub(super) struct Ports {
+    /// They are being published, while other things are made ready.
+    begun: Option<Mutex<Receiver<Begun>>>,
+    published: Option<Publication>,
+}
+
+impl Ports {
+    /// Begins to publish what the container asks for.
+    pub fn begin(engine: &Arc<Inner>, view: &Arc<ContainerView>, records: &[EndpointRecord]) -> Self {
+        if view.spec.host.port_bindings.is_empty() && !view.spec.host.publish_all_ports {
+            return Ports::default();
+        }
+        let (engine, view, records) = (Arc::clone(engine), Arc::clone(view), records.to_vec());
+        let (tell, told) = sync_channel(1);
+        tokio::task::spawn_blocking(move || {
+            // It is always heard: whoever does not need it any more waits for it while dropping.
+            let _ = tell.send(publish(&engine, &view, &records));
+        });
+        Ports { begun: Some(Mutex::new(told)), published: None }
+    }
+
+    /// Waits until they are published.
+    pub fn complete(&mut self) -> Result<(), EngineError> {
+        if let Some(told) = self.begun.take() {
+            let told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let published = told.recv().map_err(|_| EngineError::internal("the publishing of ports broke off"))?;
+            self.published = published?;
+        }
+        Ok(())
+    }
+
+    /// Leaves them to the container.
+    pub fn keep(mut self) {
+        self.published.take().map(Publication::keep);
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        // What is published after its endpoint has gone would lead to nobody.
+        let _ = self.complete();
+    }
+}
+
 /// Publishes the ports of a container that is about to start, on the network by whose gateway it reaches the world.
-pub(super) fn publish(
+fn publish(
     engine: &Inner,
     view: &ContainerView,
     records: &[EndpointRecord],
@@ -36,14 +90,92 @@ pub(super) fn publish(
     else {
         return Ok(None);
     };
-    let published = engine.networks.publish(record, &requests).map_err(|error| {
-        let message = format!(
-            "driver failed programming external connectivity on endpoint {} ({}): {error}",
-            view.name, record.id
-        );
-        EngineError::Refused { kind: error.kind(), message }
-    })?;
-    Ok(Some(published))
+    let published = engine.networks.publish(record, &requests);
+    Ok(Some(published.map_err(|error| refused(view, record, &error))?))
+}
+
+/// The ports that lead to these endpoints.
+pub(super) fn of(engine: &Inner, records: &[EndpointRecord]) -> Vec<PublishedPort> {
+    records.iter().flat_map(|record| engine.networks.published(&record.id)).collect()
+}
+
+/// Has the ports of a running container follow its way out, from the endpoint they lead to now to the one that takes ports.
+pub(super) fn follow(
+    engine: &Inner,
+    view: &ContainerView,
+    before: &[EndpointRecord],
+    after: &[EndpointRecord],
+) -> Result<(), EngineError> {
+    let requests = requests(view)?;
+    let ports = of(engine, before);
+    let target = after.iter().find(|record| takes_ports(engine, record));
+    let source = ports.first().and_then(|port| before.iter().find(|record| record.id == port.endpoint));
+    if requests.is_empty() || source.map(|record| &record.id) == target.map(|record| &record.id) {
+        return Ok(());
+    }
+    if let Some(source) = source {
+        engine.networks.unpublish(&source.id)?;
+    }
+    fault::point("ports:withdrawn");
+    follow_from(engine, view, &ports, after).inspect_err(|_| {
+        // As it was: the ports were free a moment ago.
+        if let Some(source) = source {
+            let again = engine.networks.publish(source, &as_before(&requests, &ports));
+            drop(again.map(Publication::keep));
+        }
+    })
+}
+
+/// Publishes the ports of a running container where they belong now. The host's ports stay what they were, those too that were given by
+/// chance.
+pub(super) fn follow_from(
+    engine: &Inner,
+    view: &ContainerView,
+    ports: &[PublishedPort],
+    after: &[EndpointRecord],
+) -> Result<(), EngineError> {
+    let requests = requests(view)?;
+    let Some(record) = after.iter().find(|record| takes_ports(engine, record)).filter(|_| !requests.is_empty()) else {
+        return Ok(());
+    };
+    if !engine.networks.published(&record.id).is_empty() {
+        return Ok(());
+    }
+    let published = engine.networks.publish(record, &as_before(&requests, ports));
+    // Somebody else was given a port meanwhile that nobody had asked for by number: another one does.
+    let published = published.or_else(|_| engine.networks.publish(record, &requests));
+    published.map_err(|error| refused(view, record, &error))?.keep();
+    Ok(())
+}
+
+/// The requests with the ports that they had come to.
+fn as_before(requests: &[PortRequest], ports: &[PublishedPort]) -> Vec<PortRequest> {
+    let mut had: Vec<(&PublishedPort, u16, u16)> = Vec::new();
+    for port in ports.iter().filter(|port| port.way != Way::Routed) {
+        had.extend(port.pairs().map(|(inside, outside)| (port, inside, outside)));
+    }
+    let mut settle = |request: &PortRequest| {
+        if let HostPort::One(_) = request.host {
+            return *request;
+        }
+        let own = |(port, inside, _): &(&PublishedPort, u16, u16)| {
+            let address = request.address.is_none_or(|address| address == port.address);
+            port.transport == request.transport && *inside == request.port && address
+        };
+        let Some((_, _, outside)) = had.iter().find(|one| own(one)).copied() else { return *request };
+        // The other family's is the same; another request for the same port of the container has another.
+        had.retain(|(port, inside, number)| {
+            port.transport != request.transport || *inside != request.port || *number != outside
+        });
+        PortRequest { host: HostPort::One(outside), ..*request }
+    };
+    requests.iter().map(|request| settle(request)).collect()
+}
+
+fn refused(view: &ContainerView, record: &EndpointRecord, error: &NetError) -> EngineError {
+    let message =
+        format!("driver failed programming external connectivity on endpoint {} ({}): {error}", view.name, record.id);
+    EngineError::Refused { kind: error.kind(), message }
 }
 
 /// Whether ports lead to an endpoint: only to that on a bridge which is the way to everywhere.
@@ -106,8 +238,14 @@ pub(crate) fn show_ports(engine: &Inner, attachments: &mut [NetworkAttachment]) 
         let Ok(id) = endpoint.endpoint_id.parse() else { continue };
         for range in engine.networks.published(&id) {
             for (inside, outside) in range.pairs() {
+                // A port that is open at the container's own address takes none of the host's: shown as no port of any address.
+                let (address, outside) = match (range.way, range.address) {
+                    (Way::Routed, IpAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED.into(), 0),
+                    (Way::Routed, IpAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED.into(), 0),
+                    (_, address) => (address, outside),
+                };
                 let port = PortProto { port: inside, protocol: protocol(range.transport) };
-                ports.entry(port).or_default().push((range.address, outside));
+                ports.entry(port).or_default().push((address, outside));
             }
         }
         endpoint.ports = ports;

@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use berth_net::{Connection, Endpoint, EndpointRecord, Publication};
+use berth_net::{Connection, Endpoint, EndpointRecord};
 
-use super::{NetworkAttachment, attachment::endpoint_view, plan, published};
+use super::{NetworkAttachment, attachment::endpoint_view, plan, published::Ports};
 use crate::{EngineError, Inner, spec::NetworkMode, view::ContainerView};
 
 /// A container's place on its networks. Endpoints that were not [`kept`](Attachment::kept) take themselves back.
@@ -29,7 +29,7 @@ pub(crate) enum Attachment {
 /// Endpoints in a new namespace: the first came with it.
 pub(crate) struct Fresh {
     // Dropped first: nobody is led to an endpoint that goes.
-    published: Option<Publication>,
+    published: Ports,
     first: Endpoint,
     others: Vec<Connection>,
     records: Vec<EndpointRecord>,
@@ -37,7 +37,7 @@ pub(crate) struct Fresh {
 
 impl Attachment {
     /// Makes what a container asks for.
-    pub(crate) fn make(engine: &Inner, view: &ContainerView) -> Result<Self, EngineError> {
+    pub(crate) fn make(engine: &Arc<Inner>, view: &Arc<ContainerView>) -> Result<Self, EngineError> {
         let isolated = || Ok(Attachment::Isolated(engine.networks.isolated()?));
         if view.spec.config.network_disabled {
             return isolated();
@@ -53,15 +53,24 @@ impl Attachment {
             return isolated(); // It was taken from every network that it was on.
         };
         let first = engine.networks.attach(&first).map_err(|error| set_up(error.into()))?;
-        let mut fresh = Fresh { records: vec![first.record().clone()], published: None, first, others: Vec::new() };
+        let (records, published) = (vec![first.record().clone()], Ports::default());
+        let mut fresh = Fresh { records, published, first, others: Vec::new() };
         for request in requests {
             let connection = engine.networks.connect(fresh.first.netns(), &request);
             let connection = connection.map_err(|error| set_up(error.into()))?;
             fresh.records.push(connection.record().clone());
             fresh.others.push(connection);
         }
-        fresh.published = published::publish(engine, view, &fresh.records).map_err(set_up)?;
+        fresh.published = Ports::begin(engine, view, &fresh.records);
         Ok(Attachment::Fresh(Box::new(fresh)))
+    }
+
+    /// Waits for what was begun and need not be there before the container starts.
+    pub(crate) fn complete(&mut self) -> Result<(), EngineError> {
+        match self {
+            Attachment::Fresh(fresh) => fresh.published.complete().map_err(set_up),
+            _ => Ok(()),
+        }
     }
 
     /// The namespace to start the container in, where the engine made it.
@@ -129,7 +138,7 @@ impl Attachment {
     pub(crate) fn kept(self) -> Self {
         match self {
             Attachment::Fresh(fresh) => {
-                fresh.published.map(Publication::keep);
+                fresh.published.keep();
                 let others = fresh.others.into_iter().map(Connection::keep);
                 Attachment::Held([fresh.first.keep()].into_iter().chain(others).collect())
             }
