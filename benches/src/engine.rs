@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use berth_testkit::Sandbox;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     account::Account,
@@ -27,6 +28,8 @@ pub enum Kind {
     Berth,
     /// dockerd with the containerd that it starts, and runc.
     Docker,
+    /// The same without a process for each published port.
+    DockerNoProxy,
     /// podman with conmon and its runtime.
     Podman,
     /// Our OCI runtime.
@@ -42,6 +45,10 @@ impl Kind {
     pub const ALL: [Self; 6] = [Self::Berth, Self::Docker, Self::Podman, Self::BerthRuntime, Self::Crun, Self::Runc];
     /// Those with images, networks and a list of containers.
     pub const ENGINES: [Self; 3] = [Self::Berth, Self::Docker, Self::Podman];
+    /// Those whose traffic is measured.
+    pub const CARRIERS: [Self; 3] = [Self::Berth, Self::Docker, Self::DockerNoProxy];
+    /// Those that have a name service.
+    pub const NAMERS: [Self; 2] = [Self::Berth, Self::Docker];
     /// Those that run a bundle.
     pub const RUNTIMES: [Self; 3] = [Self::BerthRuntime, Self::Crun, Self::Runc];
 
@@ -50,6 +57,7 @@ impl Kind {
         match self {
             Self::Berth => "berth",
             Self::Docker => "docker",
+            Self::DockerNoProxy => "docker-noproxy",
             Self::Podman => "podman",
             Self::BerthRuntime => "berth-runtime",
             Self::Crun => "crun",
@@ -66,7 +74,7 @@ impl Kind {
     pub fn programs(self) -> Option<Vec<PathBuf>> {
         let names: &[&str] = match self {
             Self::Berth | Self::BerthRuntime => &[],
-            Self::Docker => &["docker", "dockerd", "containerd", "runc"],
+            Self::Docker | Self::DockerNoProxy => &["docker", "dockerd", "containerd", "runc"],
             Self::Podman => &["podman", "conmon"],
             Self::Crun => &["crun"],
             Self::Runc => &["runc"],
@@ -97,6 +105,8 @@ pub struct Engine {
     hand: Hand,
     words: Vec<String>,
     daemons: Vec<u32>,
+    daemon: Option<u32>,
+    command_of_daemon: Vec<String>,
     // Removed last: the engine's directories.
     sandbox: Sandbox,
 }
@@ -117,10 +127,20 @@ impl Engine {
         isolate(&sandbox, kind)?;
         let account = Account::open(kind.name())?;
         let hand = Hand::start(&sandbox, &account, &environment(&sandbox, kind))?;
-        let mut engine = Self { kind, account, lost: None, hand, words: Vec::new(), daemons: Vec::new(), sandbox };
+        let mut engine = Self {
+            kind,
+            account,
+            lost: None,
+            hand,
+            words: Vec::new(),
+            daemons: Vec::new(),
+            daemon: None,
+            command_of_daemon: Vec::new(),
+            sandbox,
+        };
         match kind {
             Kind::Berth => engine.start_berth(program)?,
-            Kind::Docker => engine.start_docker()?,
+            Kind::Docker | Kind::DockerNoProxy => engine.start_docker()?,
             Kind::Podman => engine.set_up_podman()?,
             Kind::BerthRuntime | Kind::Crun | Kind::Runc => engine.set_up_runtime(program)?,
         }
@@ -149,9 +169,25 @@ impl Engine {
             "native.cgroupdriver=cgroupfs",
         ]));
         daemon.extend(words(&["--pidfile", &file("docker.pid"), "--config-file", &file("daemon.json")]));
+        if self.kind == Kind::DockerNoProxy {
+            daemon.extend(words(&["--userland-proxy=false"]));
+        }
         self.start_daemon(daemon)?;
         self.words = words(&[&programs[0].display().to_string(), "--host", &host]);
         Ok(())
+    }
+
+    /// Ends the daemon by SIGKILL and starts it again; containers go on.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        let pid = self.daemon.take().context("it has no daemon")?;
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(process, Signal::KILL).context("killing the daemon")?;
+        // Its first thread may be dead while others still hold its files.
+        let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        while alive(pid) || threads() > 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.start_again()
     }
 
     fn start_daemon(&mut self, mut daemon: Vec<String>) -> Result<()> {
@@ -162,7 +198,15 @@ impl Engine {
             "--exec-root",
             &directory(self.sandbox.run()),
         ]));
-        let pid = self.hand.daemon(daemon, self.sandbox.log())?;
+        self.command_of_daemon = daemon;
+        self.start_again()?;
+        self.note_daemons();
+        Ok(())
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        let pid = self.hand.daemon(self.command_of_daemon.clone(), self.sandbox.log())?;
+        self.daemon = Some(pid);
         let deadline = Instant::now() + PATIENCE;
         // The socket is in a directory that only the engine's mount namespace has.
         let socket = self.sandbox.socket();
@@ -174,7 +218,6 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.note_daemons();
         Ok(())
     }
 

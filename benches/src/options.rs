@@ -12,9 +12,10 @@ Measures Berth beside docker, podman, crun and runc, as far as they are installe
 
 Usage: cargo run --release -p bench -- [GROUP...] [OPTION...]
 
-Groups (default: all but debian and registry):
+Groups (default: all but debian, registry, traffic and names):
   run       run --rm of `true`, without network and on the default bridge
   ports     the same with a published port
+  burst     what the default bridge adds to it, one by one and in bursts of 100
   steps     create, start, wait and rm of one container
   exec      exec of `true` in a running container
   load      loading an image archive: busybox, and 100 MB of mixed files
@@ -22,6 +23,8 @@ Groups (default: all but debian and registry):
   runtime   run of a bundle by the OCI runtimes
   debian    loading a Debian root file system (debootstrap makes it, from a mirror)
   registry  pull and push of an image of 1.1 GB in 22 layers, with Debian's docker-registry
+  traffic   throughput to published ports and between containers (iperf3), docker with and without its proxy
+  names     answers of the name services for containers; how many are lost while the daemon is killed 20 times
 
 Options:
   --quick           a third of the samples, and at most 100 containers
@@ -34,6 +37,9 @@ Options:
   --write           also write docs/benchmarks.md, its data and its plots; groups not measured now are kept
   --render          only write them again from the data there is
 ";
+
+/// Groups that are measured only when they are named.
+const OPTIONAL: [Group; 4] = [Group::Debian, Group::Registry, Group::Traffic, Group::Names];
 
 /// What to do.
 pub enum Wish {
@@ -115,7 +121,7 @@ impl Options {
             }
         }
         if options.groups.is_empty() {
-            options.groups = Group::ALL.into_iter().filter(|&group| group != Group::Debian).collect();
+            options.groups = Group::ALL.into_iter().filter(|&group| !OPTIONAL.contains(&group)).collect();
         }
         Ok(Wish::Measure(options))
     }

@@ -1,13 +1,16 @@
 //! What is measured, a file for each group.
 
+mod burst;
 mod exec;
 mod load;
 mod many;
+mod names;
 mod ports;
 mod registry;
 mod run;
 mod runtime;
 mod steps;
+mod traffic;
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +38,8 @@ pub enum Group {
     Run,
     /// `run --rm` with published ports.
     Ports,
+    /// What the default bridge adds.
+    Burst,
     /// create, start, wait, rm.
     Steps,
     /// `exec`.
@@ -49,13 +54,18 @@ pub enum Group {
     Debian,
     /// `pull` and `push`.
     Registry,
+    /// Throughput of networks.
+    Traffic,
+    /// Name services.
+    Names,
 }
 
 impl Group {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Run,
         Self::Ports,
+        Self::Burst,
         Self::Steps,
         Self::Exec,
         Self::Load,
@@ -63,6 +73,8 @@ impl Group {
         Self::Runtime,
         Self::Debian,
         Self::Registry,
+        Self::Traffic,
+        Self::Names,
     ];
 
     /// Its name on the command line.
@@ -70,6 +82,7 @@ impl Group {
         match self {
             Self::Run => "run",
             Self::Ports => "ports",
+            Self::Burst => "burst",
             Self::Steps => "steps",
             Self::Exec => "exec",
             Self::Load => "load",
@@ -77,6 +90,8 @@ impl Group {
             Self::Runtime => "runtime",
             Self::Debian => "debian",
             Self::Registry => "registry",
+            Self::Traffic => "traffic",
+            Self::Names => "names",
         }
     }
 
@@ -90,6 +105,7 @@ impl Group {
         match self {
             Self::Run => "`run --rm IMAGE true`",
             Self::Ports => "`run --rm -p ... IMAGE true`",
+            Self::Burst => "What the default bridge adds to `run --rm IMAGE true`",
             Self::Steps => "`create`, `start`, `wait` and `rm` of one container that runs `true`",
             Self::Exec => "`exec` of `true` in a running container",
             Self::Load => "`load` of an image archive",
@@ -97,6 +113,8 @@ impl Group {
             Self::Runtime => "OCI runtimes: `run` of a bundle that runs `true`",
             Self::Debian => "`load` of a Debian root file system",
             Self::Registry => "`pull` and `push` of a large image, with a registry on loopback",
+            Self::Traffic => "1 GB by TCP (iperf3)",
+            Self::Names => "Questions for the name of a container, from eight clients inside another one",
         }
     }
 
@@ -104,7 +122,12 @@ impl Group {
     pub fn measure(self, setting: &Setting<'_>) -> Result<Report> {
         let (started, taken, before) = (Instant::now(), machine::now(), machine::load());
         let others = Others::look();
-        let kinds: &[Kind] = if self == Self::Runtime { &Kind::RUNTIMES } else { &Kind::ENGINES };
+        let kinds: &[Kind] = match self {
+            Self::Runtime => &Kind::RUNTIMES,
+            Self::Traffic => &Kind::CARRIERS,
+            Self::Names => &Kind::NAMERS,
+            _ => &Kind::ENGINES,
+        };
         let mut field = setting.field(kinds)?;
         if self != Self::Runtime {
             field.load_image()?;
@@ -116,6 +139,7 @@ impl Group {
         let measure = match self {
             Self::Run => run::measure,
             Self::Ports => ports::measure,
+            Self::Burst => burst::measure,
             Self::Steps => steps::measure,
             Self::Exec => exec::measure,
             Self::Load => load::measure,
@@ -123,6 +147,8 @@ impl Group {
             Self::Runtime => runtime::measure,
             Self::Debian => load::measure_debian,
             Self::Registry => registry::measure,
+            Self::Traffic => traffic::measure,
+            Self::Names => names::measure,
         };
         let rows = measure(setting, &mut field)?;
         let used: f64 = field.engines.iter().filter_map(|engine| engine.account.cpu().ok()).sum();
