@@ -163,6 +163,57 @@ fn exec() {
 }
 
 #[test]
+fn connecting_and_taking_off_a_network() {
+    let mut berth = start();
+    let _ = berth
+        .sandbox()
+        .shell("ip link add lan0 type veth peer name lan1 && ip link set lan0 up && ip link set lan1 up");
+    berth.run("network create --subnet 10.61.0.0/24 --gateway 10.61.0.1 red").succeeds();
+    let macvlan = berth.run("network create -d macvlan -o parent=lan0 --subnet 10.62.0.0/24 lan").code == 0
+        && berth.run("run --rm --network lan busybox true").code == 0;
+    let networks: &[&str] = if macvlan { &["red", "lan"] } else { &["red"] };
+    for network in networks {
+        berth.run("run -d --name cc -p 8080:80 busybox sleep 600").succeeds();
+        let connect = format!("network connect --gw-priority 1 {network} cc");
+        let links = |berth: &Berth| berth.run("exec cc ls /sys/class/net").succeeds().split_whitespace().count();
+        let way = |berth: &Berth| {
+            let routes = berth.run("exec cc ip route").succeeds();
+            routes.lines().filter(|line| line.starts_with("default")).collect::<Vec<_>>().join("\n")
+        };
+        for point in ["connect:plugged", "connect:rerouted", "ports:withdrawn"] {
+            if point == "ports:withdrawn" && *network == "lan" {
+                continue; // Ports lead to bridges only, and this is none.
+            }
+            die(&mut berth, point, &connect);
+            // Whole or not at all: what inspect shows is there, and nothing else is.
+            let shown = berth.run("inspect -f '{{len .NetworkSettings.Networks}}' cc").succeeds();
+            assert_eq!(
+                links(&berth).to_string(),
+                (shown.parse::<usize>().expect("a number") + 1).to_string(),
+                "{point} {network}"
+            );
+            assert_eq!(way(&berth).lines().count(), 1, "{point} {network}: {}", way(&berth));
+            let leads = berth.sandbox().shell("nft list map inet berth ports4any").matches("tcp . 8080 : ").count();
+            assert!(leads == 1 || *network == "lan", "{point} {network}");
+            let _ = berth.run(&format!("network disconnect {network} cc"));
+            assert_eq!(links(&berth), 2, "{point} {network}");
+            berth.run("port cc").shows("0.0.0.0:8080");
+        }
+        berth.run(&connect).succeeds();
+        die(&mut berth, "disconnect:unplugged", &format!("network disconnect {network} cc"));
+        assert_eq!(links(&berth), 2, "{network}");
+        berth.run("inspect -f '{{len .NetworkSettings.Networks}}' cc").prints("1\n");
+        assert!(way(&berth).contains("via 172.17.0.1 dev eth0"), "{network}: {}", way(&berth));
+        berth.run("port cc").shows("0.0.0.0:8080");
+        berth.run("rm -f cc").succeeds();
+    }
+    for network in networks {
+        berth.run(&format!("network rm {network}")).succeeds();
+    }
+    let _ = berth.sandbox().shell("ip link del lan0");
+}
+
+#[test]
 fn an_exit_that_is_on_record_is_not_replayed() {
     let mut berth = start();
     for point in ["exit:recorded", "exit:disconnected"] {

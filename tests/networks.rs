@@ -204,6 +204,37 @@ fn subnets_come_from_the_pools_that_were_configured_and_avoid_the_hosts_routes()
     assert_eq!(subnets("three").trim(), "fd00:91:0:1::/64");
 }
 
+#[test]
+fn the_default_bridge_follows_the_daemons_options() {
+    let berth = Berth::start_with(
+        crate::BERTH,
+        &[
+            "--bip=10.92.0.1/16",
+            "--fixed-cidr=10.92.4.0/24",
+            "--default-gateway=10.92.0.254",
+            "--ipv6",
+            "--fixed-cidr-v6=fd00:92::/64",
+            "--ip=127.0.0.1",
+        ],
+    );
+    let format = "{{range .IPAM.Config}}{{.Subnet}} {{.IPRange}} {{.Gateway}};{{end}} {{.EnableIPv6}}";
+    berth
+        .run(&format!("network inspect -f '{format}' bridge"))
+        .prints("10.92.0.0/16 10.92.4.0/24 10.92.0.1;fd00:92::/64 fd00:92::/64 fd00:92::1; true\n");
+    berth.run("run -d --name box -p 8080:80 busybox sleep 600").succeeds();
+    assert_eq!(on(&berth, "box", "bridge", "IPAddress"), "10.92.4.0");
+    assert_eq!(on(&berth, "box", "bridge", "Gateway"), "10.92.0.254");
+    assert_eq!(on(&berth, "box", "bridge", "GlobalIPv6Address"), "fd00:92::2");
+    berth.run("exec box ip route").shows("default via 10.92.0.254 dev eth0");
+    berth.run("exec box ip -6 route").shows("default via fd00:92::1 dev eth0");
+    berth.run("exec box ping -c 1 -W 3 fd00:92::1").shows("1 packets received");
+    // `--ip` is about the default bridge alone.
+    berth.run("port box").prints("80/tcp -> 127.0.0.1:8080\n");
+    berth.run("network create other").succeeds();
+    berth.run("run -d --name far --network other -p 8081:80 busybox sleep 600").succeeds();
+    berth.run("port far 80").shows("0.0.0.0:8081");
+}
+
 /// What is wrong with requests for networks: the body, the status, the words.
 #[test]
 fn wrong_requests_for_networks_are_refused_with_dockers_words() {

@@ -90,6 +90,66 @@ fn a_killed_daemon_is_not_missed_by_clients() {
 }
 
 #[test]
+fn published_ports_follow_the_way_out() {
+    let berth = start();
+    for (name, subnet) in [("aaa", 61), ("zzz", 62)] {
+        berth.run(&format!("network create --subnet 10.{subnet}.0.0/24 {name}")).succeeds();
+    }
+    serve(&berth, "web", "--network aaa -p 8080:80 -p 81");
+    let mapped = |berth: &Berth| berth.sandbox().shell("nft list map inet berth ports4any");
+    let chosen = berth.run("port web 81").succeeds();
+    let check = |berth: &Berth, target: &str| {
+        assert_eq!(get(berth, "127.0.0.1:8080"), "hello\n", "by {target}");
+        assert!(mapped(berth).contains(&format!("tcp . 8080 : {target}.")), "{target}: {}", mapped(berth));
+        // What was given by chance stays, and is shown.
+        assert_eq!(berth.run("port web 81").succeeds(), chosen);
+        berth.run("port web 80").shows("0.0.0.0:8080");
+    };
+    check(&berth, "10.61.0");
+    // A network behind in the order changes nothing, one before does.
+    berth.run("network connect zzz web").succeeds();
+    check(&berth, "10.61.0");
+    berth.run("network disconnect aaa web").succeeds();
+    check(&berth, "10.62.0");
+    berth.run("network connect aaa web").succeeds();
+    check(&berth, "10.61.0");
+    berth.run("network disconnect zzz web").succeeds();
+    berth.run("network connect --gw-priority 1 zzz web").succeeds();
+    check(&berth, "10.62.0");
+    // Without a way out nothing is published; with one it is again.
+    berth.run("network disconnect zzz web").succeeds();
+    berth.run("network create --internal inner").succeeds();
+    berth.run("network connect inner web").succeeds();
+    berth.run("network disconnect aaa web").succeeds();
+    berth.run("port web").prints("");
+    assert_eq!(mapped(&berth).matches("8080").count(), 0);
+    berth.run("network connect aaa web").succeeds();
+    assert_eq!(get(&berth, "127.0.0.1:8080"), "hello\n");
+    // A port that somebody has meanwhile is named, and nothing is changed.
+    berth.run("network disconnect aaa web").succeeds();
+    berth.run("run -d --name thief -p 8080:80 busybox sleep 600").succeeds();
+    berth.run("network connect aaa web").fails(1, "Bind for 0.0.0.0:8080 failed: port is already allocated");
+    berth.run("exec web ls /sys/class/net").shows("eth");
+    assert!(!berth.run("inspect -f '{{json .NetworkSettings.Networks}}' web").succeeds().contains("\"aaa\""));
+}
+
+#[test]
+fn ports_of_a_routed_network_are_shown_without_a_port_of_the_host() {
+    let berth = start();
+    let mode = "-o com.docker.network.bridge.gateway_mode_ipv4=routed";
+    berth.run(&format!("network create --subnet 10.63.0.0/24 {mode} routed")).succeeds();
+    berth.run("run -d --name web --network routed -p 8080:80 busybox sleep 600").succeeds();
+    let shown = berth.run("inspect -f '{{json .NetworkSettings.Ports}}' web").succeeds();
+    assert!(shown.contains(r#"{"HostIp":"0.0.0.0","HostPort":""}"#), "{shown}");
+    let open = berth.sandbox().shell("nft list set inet berth exposed4");
+    assert!(open.contains("tcp . 10.63.0.") && open.contains(" . 80 "), "{open}");
+    // The host's port is free; that of IPv6 is carried to the container, which has none.
+    berth.run("run --rm -p 0.0.0.0:8080:80 busybox true").succeeds();
+    berth.run("rm -f web").succeeds();
+    assert!(!berth.sandbox().shell("nft list set inet berth exposed4").contains("10.63.0."));
+}
+
+#[test]
 fn what_is_not_a_port_is_refused() {
     let berth = start();
     for (option, words) in [

@@ -47,7 +47,13 @@ impl Berth {
     /// Starts an engine that has the `busybox` image.
     #[must_use]
     pub fn start(program: &str) -> Self {
-        let berth = Self::start_empty(program, &[]);
+        Self::start_with(program, &[])
+    }
+
+    /// Starts an engine with the `busybox` image and further options of the daemon.
+    #[must_use]
+    pub fn start_with(program: &str, options: &[&str]) -> Self {
+        let berth = Self::start_empty(program, options);
         let archive = image::busybox_archive(berth.sandbox.path());
         berth.run(&format!("import --change 'CMD [\"sh\"]' {} busybox:latest", archive.display())).succeeds();
         berth
