@@ -8,10 +8,12 @@
 
 mod auth;
 mod http;
+mod limit;
 mod listen;
 mod manifest;
 mod metrics;
 mod names;
+mod notify;
 mod options;
 mod program;
 mod proxy;

@@ -12,6 +12,8 @@ use std::{
 use ::http::StatusCode;
 use berth_store::RegistryTotals;
 
+use crate::notify::Notifier;
+
 /// The content type that the text is made for.
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// What older scrapers ask for; they can read the text, too.
@@ -63,13 +65,13 @@ impl Metrics {
     }
 
     /// The text. The classes of time are cumulative, as the format has it.
-    pub fn text(&self, totals: &RegistryTotals, uploads: u64) -> String {
+    pub fn text(&self, totals: &RegistryTotals, uploads: u64, notifier: &Notifier) -> String {
         let mut text = String::new();
-        self.write(&mut text, totals, uploads).expect("writing to a string cannot fail");
+        self.write(&mut text, totals, uploads, notifier).expect("writing to a string cannot fail");
         text
     }
 
-    fn write(&self, out: &mut String, totals: &RegistryTotals, uploads: u64) -> std::fmt::Result {
+    fn write(&self, out: &mut String, totals: &RegistryTotals, uploads: u64, notifier: &Notifier) -> std::fmt::Result {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(out, "# TYPE berth_registry_requests counter\n# HELP berth_registry_requests Requests answered.")?;
         for line in lines.iter() {
@@ -111,8 +113,23 @@ impl Metrics {
         ] {
             writeln!(out, "# TYPE {name} gauge\n# HELP {name} {help}\n{name} {value}")?;
         }
+        write_notifications(out, notifier)?;
         writeln!(out, "# EOF")
     }
+}
+
+/// What became of the events for each server that is told.
+fn write_notifications(out: &mut String, notifier: &Notifier) -> std::fmt::Result {
+    let name = "berth_registry_notifications";
+    writeln!(out, "# TYPE {name} counter\n# HELP {name} Events for each server that is told what happens.")?;
+    for (listener, counts) in notifier.counts() {
+        let listener = listener.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        for (result, count) in [("sent", &counts.sent), ("failed", &counts.failed), ("dropped", &counts.dropped)] {
+            let count = count.load(Ordering::Relaxed);
+            writeln!(out, "{name}_total{{listener=\"{listener}\",result=\"{result}\"}} {count}")?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -126,7 +143,11 @@ mod tests {
             metrics.count("blob", StatusCode::OK, 10, time);
         }
         metrics.count("blob", StatusCode::NOT_FOUND, 1, Duration::from_secs(100));
-        let text = metrics.text(&RegistryTotals { repositories: 3, ..RegistryTotals::default() }, 2);
+        let text = metrics.text(
+            &RegistryTotals { repositories: 3, ..RegistryTotals::default() },
+            2,
+            &Notifier::start(Vec::new()).expect("nobody"),
+        );
         for line in [
             "berth_registry_requests_total{route=\"blob\",class=\"2xx\"} 2",
             "berth_registry_response_bytes_total{route=\"blob\",class=\"2xx\"} 20",

@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use crate::{
     auth::{Scheme, rules::Rule},
+    limit::Rate,
     listen::Address,
+    notify::Endpoint,
 };
 
 /// A registry on a directory
@@ -67,9 +69,21 @@ pub struct Serve {
     /// The URL that clients reach the registry by, where it is not the address they name
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
-    /// Be a cache of this registry: HOST, or http://HOST for one without encryption
+    /// Be a cache of this registry: HOST, or http://HOST for one without encryption; may be repeated, see the documentation
     #[arg(long, value_name = "HOST", conflicts_with = "read_only")]
-    pub proxy: Option<String>,
+    pub proxy: Vec<String>,
+    /// Post what is pushed, pulled, mounted and deleted to this URL, as Docker's registry does; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub notify: Vec<String>,
+    /// Requests that one address may make, such as 100/1s
+    #[arg(long, value_name = "AMOUNT/TIME")]
+    pub limit_requests: Option<Rate>,
+    /// Manifests that one client may fetch, such as 100/6h
+    #[arg(long, value_name = "AMOUNT/TIME")]
+    pub limit_pulls: Option<Rate>,
+    /// Bytes of blobs that one client may fetch, such as 10GB/1h
+    #[arg(long, value_name = "AMOUNT/TIME")]
+    pub limit_bytes: Option<Rate>,
     /// Collect garbage every so many seconds; 0 never does [default: 86400]
     #[arg(long, value_name = "SECONDS")]
     pub gc_interval: Option<u64>,
@@ -125,6 +139,16 @@ pub struct File {
     pub gc_interval: Option<u64>,
     /// The registry to be a cache of.
     pub proxy: Option<Upstream>,
+    /// Further ones, that clients name (`?ns=HOST`).
+    pub proxies: Vec<Upstream>,
+    /// Servers to tell what happens.
+    pub notifications: Vec<Endpoint>,
+    /// Requests that one address may make.
+    pub limit_requests: Option<String>,
+    /// Manifests that one client may fetch.
+    pub limit_pulls: Option<String>,
+    /// Bytes of blobs that one client may fetch.
+    pub limit_bytes: Option<String>,
     /// Members of groups.
     pub groups: BTreeMap<String, Vec<String>>,
     /// Who may do what where.

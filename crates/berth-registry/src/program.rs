@@ -26,10 +26,12 @@ use crate::{
         htpasswd::{self, Htpasswd},
         token::Tokens,
     },
+    limit::{Limit, Limits},
     listen::{self, Listener, tls},
     metrics::Metrics,
+    notify::Notifier,
     options::{Command, CommandLine, Gc, Serve, Upstream, User},
-    proxy::{Proxy, TAG_LIFE},
+    proxy::{Proxy, TAG_LIFE, upstreams::Upstreams},
     registry::Registry,
     settings::{Settings, Tls},
     storage::{
@@ -44,6 +46,8 @@ const BLOCKING_THREADS: usize = 32;
 const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 /// How long requests in progress may go on after the server was told to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// How long servers may still be told what happened.
+const LAST_NOTIFICATIONS: Duration = Duration::from_secs(5);
 /// Changes are laid out together that come within this time.
 const LAYOUT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -119,8 +123,17 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         scheme: settings.scheme,
         public_url: settings.public_url,
     };
-    let proxy = settings.proxy.map(|upstream| Arc::new(cache_of(upstream)));
-    let registry = Arc::new(Registry { storage, gate, writes: settings.writes, proxy, metrics: Metrics::new() });
+    let upstreams = Upstreams::of(settings.proxies.into_iter().map(cache_of).collect())?;
+    let [requests, pulls, bytes] = settings.limits.map(|rate| rate.map(Limit::new));
+    let registry = Arc::new(Registry {
+        storage,
+        gate,
+        writes: settings.writes,
+        upstreams,
+        limits: Limits { requests, pulls, bytes },
+        notifier: Notifier::start(settings.notifications)?,
+        metrics: Metrics::new(),
+    });
     let (stop, stopping) = watch::channel(false);
     let mut served = tokio::task::JoinSet::new();
     for listener in listeners {
@@ -141,6 +154,8 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         tracing::warn!("some requests did not end in time");
         served.shutdown().await;
     }
+    let told = Arc::clone(&registry);
+    tokio::task::spawn_blocking(move || told.notifier.stop(LAST_NOTIFICATIONS)).await?;
     // Whatever was pushed last is to be found in its layout, too.
     layout::catch_up(&registry.storage).await?;
     Ok(())

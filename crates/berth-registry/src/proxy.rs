@@ -3,6 +3,8 @@
 //! Tags are looked up again after a while; when the other registry does not answer, what is here is served with a warning. Blobs are
 //! fetched once, however many clients ask, and only those that a manifest here needs.
 
+pub mod upstreams;
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -34,6 +36,8 @@ const TRIES: u32 = 5;
 pub struct Proxy {
     registries: Registries,
     domain: String,
+    /// What the names of its repositories begin with here.
+    prefix: String,
     credentials: Credentials,
     tag_life: Duration,
     fresh: Mutex<HashMap<(RepositoryName, String), Instant>>,
@@ -61,7 +65,13 @@ pub enum Served {
 impl Proxy {
     /// A cache of the registry `domain`.
     pub fn new(registries: Registries, domain: String, credentials: Credentials, tag_life: Duration) -> Self {
-        Self { registries, domain, credentials, tag_life, fresh: Mutex::default(), running: Mutex::default() }
+        let (fresh, running) = (Mutex::default(), Mutex::default());
+        Self { registries, domain, prefix: String::new(), credentials, tag_life, fresh, running }
+    }
+
+    /// The same with names that begin so here.
+    fn beneath(self, prefix: String) -> Self {
+        Self { prefix, ..self }
     }
 
     /// The registry that this is a cache of.
@@ -199,7 +209,8 @@ impl Proxy {
         reference: &Reference,
     ) -> Result<(ImageRef, Repository), DistributionError> {
         let separator = if matches!(reference, Reference::Tag(_)) { ":" } else { "@" };
-        let text = format!("{}/{name}{separator}{reference}", self.domain);
+        let own = name.as_str().strip_prefix(self.prefix.as_str()).unwrap_or(name.as_str());
+        let text = format!("{}/{own}{separator}{reference}", self.domain);
         let image: ImageRef = text.parse().map_err(|error| DistributionError::Settings(format!("{text}: {error}")))?;
         let repository = self.registries.repository(&image, &self.credentials, &Cancel::default())?;
         Ok((image, repository))

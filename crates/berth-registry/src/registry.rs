@@ -5,9 +5,14 @@ use std::sync::Arc;
 use crate::{
     auth::{Caller, Gate, rules::Action},
     http::{connection::Peer, head::Head},
+    limit::Limits,
     metrics::Metrics,
     names::RepositoryName,
-    proxy::Proxy,
+    notify::{
+        Notifier,
+        event::{Action as Done, Target},
+    },
+    proxy::{Proxy, upstreams::Upstreams},
     refusal::{Code, Refusal},
     storage::Storage,
 };
@@ -31,8 +36,12 @@ pub struct Registry {
     pub gate: Gate,
     /// What may be changed at all.
     pub writes: Writes,
-    /// The registry that this is a cache of.
-    pub proxy: Option<Arc<Proxy>>,
+    /// The registries that this is a cache of.
+    pub upstreams: Option<Upstreams>,
+    /// How much each client may ask for.
+    pub limits: Limits,
+    /// Who is told what happens.
+    pub notifier: Notifier,
     /// What was done.
     pub metrics: Metrics,
 }
@@ -48,9 +57,16 @@ pub struct Request<'a> {
     pub peer: &'a Peer,
     /// By whom.
     pub caller: &'a Caller,
+    /// Where the repository is that is asked for, if this is a cache.
+    pub upstream: Option<&'a Arc<Proxy>>,
 }
 
 impl Request<'_> {
+    /// Tells whoever wants to know what was done. `part` is where the target is within its repository: `blobs` or `manifests`.
+    pub fn tell(&self, done: Done, part: &str, target: impl FnOnce() -> Target) {
+        self.registry.notifier.tell(self, done, part, target);
+    }
+
     /// Lets the request do this to a repository.
     ///
     /// # Errors
@@ -61,7 +77,7 @@ impl Request<'_> {
         let deletes = actions.contains(&Action::Delete);
         match self.registry.writes {
             Writes::Refused if writes || deletes => {
-                let reason = match &self.registry.proxy {
+                let reason = match self.upstream {
                     Some(proxy) => format!("this registry is a cache of {}: push there", proxy.domain()),
                     None => "the registry is read-only".to_owned(),
                 };

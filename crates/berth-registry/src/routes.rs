@@ -136,7 +136,10 @@ async fn dispatch(
     match &route {
         Route::Health => return base::health(registry),
         Route::Collect => return collection::post(registry, head, peer).await,
-        Route::Token => return token::answer(registry, head, body).await,
+        Route::Token => {
+            registry.limits.admit(peer)?;
+            return token::answer(registry, head, body).await;
+        }
         Route::LegacyPing => return Ok(Response::json(StatusCode::OK, &serde_json::json!({"standalone": true}))),
         Route::Unknown => {
             let refusal = Refusal::new(Code::Unsupported, "page not found").status(StatusCode::NOT_FOUND);
@@ -144,16 +147,17 @@ async fn dispatch(
         }
         _ => {}
     }
+    registry.limits.admit(peer)?;
     let caller = match registry.gate.caller(head, peer).await {
         Ok(caller) => caller,
         Err(_) if matches!(route, Route::Page(_)) => return Ok(page::ask_for_password()),
         Err(refusal) => return Err(refusal),
     };
-    let request = Request { registry, head, peer, caller: &caller };
+    let request = Request { registry, head, peer, caller: &caller, upstream: None };
     of_route(request, body, route).await
 }
 
-async fn of_route(request: Request<'_>, body: &mut Body<'_>, route: Route) -> Result<Response, Refusal> {
+async fn of_route(mut request: Request<'_>, body: &mut Body<'_>, route: Route) -> Result<Response, Refusal> {
     let method = &request.head.method;
     match (route, method) {
         (Route::Base, &Method::GET | &Method::HEAD) => base::get(request),
@@ -162,7 +166,7 @@ async fn of_route(request: Request<'_>, body: &mut Body<'_>, route: Route) -> Re
         (Route::Search, &Method::GET) => search::get(request),
         (Route::Page(name), &Method::GET | &Method::HEAD) => page::get(request, name.as_deref()),
         (Route::Manifest(name, reference), _) => {
-            let (name, reference) = (repository(&name)?, reference.parse()?);
+            let (name, reference) = (repository(&mut request, &name)?, reference.parse()?);
             match *method {
                 Method::GET | Method::HEAD => manifests::get(request, &name, &reference).await,
                 Method::PUT => manifests::put(request, body, name, reference).await,
@@ -171,16 +175,19 @@ async fn of_route(request: Request<'_>, body: &mut Body<'_>, route: Route) -> Re
             }
         }
         (Route::Blob(name, digest), _) => {
-            let (name, digest) = (repository(&name)?, digest.parse()?);
+            let (name, digest) = (repository(&mut request, &name)?, digest.parse()?);
             match *method {
                 Method::GET | Method::HEAD => blobs::get(request, &name, &digest).await,
                 Method::DELETE => blobs::delete(request, &name, digest).await,
                 _ => Err(not_allowed("GET, HEAD, DELETE")),
             }
         }
-        (Route::Uploads(name), &Method::POST) => uploads::post(request, body, repository(&name)?).await,
+        (Route::Uploads(name), &Method::POST) => {
+            let name = repository(&mut request, &name)?;
+            uploads::post(request, body, name).await
+        }
         (Route::Upload(name, id), _) => {
-            let name = repository(&name)?;
+            let name = repository(&mut request, &name)?;
             match *method {
                 Method::GET | Method::HEAD => uploads::get(request, &name, &id).await,
                 Method::PATCH => uploads::patch(request, body, &name, &id).await,
@@ -189,17 +196,25 @@ async fn of_route(request: Request<'_>, body: &mut Body<'_>, route: Route) -> Re
                 _ => Err(not_allowed("GET, PATCH, PUT, DELETE")),
             }
         }
-        (Route::Tags(name), &Method::GET | &Method::HEAD) => tags::get(request, &repository(&name)?).await,
+        (Route::Tags(name), &Method::GET | &Method::HEAD) => {
+            let name = repository(&mut request, &name)?;
+            tags::get(request, &name).await
+        }
         (Route::Referrers(name, subject), &Method::GET | &Method::HEAD) => {
-            referrers::get(request, &repository(&name)?, &subject.parse()?)
+            let name = repository(&mut request, &name)?;
+            referrers::get(request, &name, &subject.parse()?)
         }
         (Route::Uploads(_), _) => Err(not_allowed("POST")),
         _ => Err(not_allowed("GET")),
     }
 }
 
-fn repository(text: &str) -> Result<RepositoryName, Refusal> {
-    Ok(text.parse()?)
+/// The repository that a path names, as it is called here; of a cache also which registry is meant.
+fn repository(request: &mut Request<'_>, text: &str) -> Result<RepositoryName, Refusal> {
+    let Some(upstreams) = &request.registry.upstreams else { return Ok(text.parse()?) };
+    let (upstream, name) = upstreams.choose(request.head.query.get("ns"), text)?;
+    request.upstream = Some(upstream);
+    Ok(name)
 }
 
 /// The method is not one of this path.

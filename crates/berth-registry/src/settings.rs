@@ -1,13 +1,16 @@
 //! What the options mean together: checked once, before anything is opened.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
     auth::{Scheme, rules::Rules},
+    limit::{InvalidRate, Rate},
     listen::{Address, InvalidAddress},
+    notify::Endpoint,
     options::{File, Serve, Upstream},
     registry::Writes,
 };
@@ -28,6 +31,9 @@ pub enum SettingsError {
     /// An address in it.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
+    /// A limit in it.
+    #[error(transparent)]
+    Limit(#[from] InvalidRate),
     /// An option that does nothing without another.
     #[error("{0} needs a password file: name one with --htpasswd")]
     NeedsPasswords(&'static str),
@@ -61,7 +67,12 @@ pub struct Settings {
     pub rules: Rules,
     pub writes: Writes,
     pub public_url: Option<String>,
-    pub proxy: Option<Upstream>,
+    /// The registries that this is a cache of; the first is meant where a client names none.
+    pub proxies: Vec<Upstream>,
+    /// Servers to tell what happens.
+    pub notifications: Vec<Endpoint>,
+    /// Requests of one address, manifests and bytes for one client.
+    pub limits: [Option<Rate>; 3],
     /// Between two collections; none if there are to be none.
     pub gc_interval: Option<Duration>,
     pub log_level: tracing::Level,
@@ -115,7 +126,28 @@ impl Settings {
             tag_seconds: None,
             certificates: Vec::new(),
         };
-        let proxy = options.proxy.map(named).or(file.proxy);
+        let mut proxies: Vec<Upstream> = options.proxy.into_iter().map(named).collect();
+        if proxies.is_empty() {
+            proxies = file.proxy.into_iter().chain(file.proxies).collect();
+        }
+        let url = |url| Endpoint {
+            name: String::new(),
+            url,
+            headers: BTreeMap::new(),
+            actions: Vec::new(),
+            attempts: None,
+            certificates: Vec::new(),
+        };
+        let notifications = options.notify.into_iter().map(url).chain(file.notifications).collect();
+        let limit = |given: Option<Rate>, text: Option<String>| match given {
+            Some(rate) => Ok(Some(rate)),
+            None => text.map(|text| text.parse()).transpose(),
+        };
+        let limits = [
+            limit(options.limit_requests, file.limit_requests)?,
+            limit(options.limit_pulls, file.limit_pulls)?,
+            limit(options.limit_bytes, file.limit_bytes)?,
+        ];
         let interval = options.gc_interval.or(file.gc_interval).unwrap_or(GC_INTERVAL);
         Ok(Self {
             directory: options.directory,
@@ -124,13 +156,17 @@ impl Settings {
             htpasswd,
             scheme: auth.unwrap_or(usual),
             rules,
-            writes: match (options.read_only || file.read_only || proxy.is_some(), options.no_delete || file.no_delete)
-            {
+            writes: match (
+                options.read_only || file.read_only || !proxies.is_empty(),
+                options.no_delete || file.no_delete,
+            ) {
                 (true, _) => Writes::Refused,
                 (false, true) => Writes::NoDelete,
                 (false, false) => Writes::Allowed,
             },
-            proxy,
+            proxies,
+            notifications,
+            limits,
             public_url: options.public_url.or(file.public_url),
             gc_interval: (interval > 0).then(|| Duration::from_secs(interval)),
             log_level,

@@ -33,7 +33,7 @@ pub fn metrics(request: Request<'_>) -> Result<Response, Refusal> {
     request.registry.gate.admit_known(request.head, request.peer, request.caller)?;
     let storage = &request.registry.storage;
     let totals = storage.read(|view| view.totals())?;
-    let text = request.registry.metrics.text(&totals, storage.uploads.count());
+    let text = request.registry.metrics.text(&totals, storage.uploads.count(), &request.registry.notifier);
     let wants_open = request.head.header(&header::ACCEPT).is_none_or(|accept| !accept.starts_with("text/plain"));
     let media_type = if wants_open { metrics::OPEN_METRICS } else { metrics::PLAIN };
     Ok(Response::text(StatusCode::OK, media_type, text))

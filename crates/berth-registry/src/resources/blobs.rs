@@ -13,6 +13,7 @@ use crate::{
         response::{Growth, Piece, Response},
     },
     names::RepositoryName,
+    notify::event::{Action as Done, Target},
     proxy::Download,
     refusal::{Code, Refusal},
     registry::Request,
@@ -24,6 +25,20 @@ const MEDIA_TYPE: &str = "application/octet-stream";
 /// `GET` and `HEAD`.
 pub async fn get(request: Request<'_>, name: &RepositoryName, digest: &Digest) -> Result<Response, Refusal> {
     request.may(&[Action::Pull], name)?;
+    request.registry.limits.may_fetch(request.peer, request.caller)?;
+    let response = find(request, name, digest).await?;
+    if request.head.method == ::http::Method::GET {
+        let size = response.length();
+        request.registry.limits.fetched(request.peer, request.caller, size);
+        // Parts are parts of a pull that was told, or will be.
+        if response.status == StatusCode::OK {
+            request.tell(Done::Pull, "blobs", || Target::of(name.as_str(), MEDIA_TYPE, digest.as_str(), size));
+        }
+    }
+    Ok(response)
+}
+
+async fn find(request: Request<'_>, name: &RepositoryName, digest: &Digest) -> Result<Response, Refusal> {
     let storage = &request.registry.storage;
     if let Some(response) = from_upstream(request, name, digest).await? {
         return Ok(response);
@@ -46,7 +61,7 @@ async fn from_upstream(
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Response>, Refusal> {
-    let Some(proxy) = &request.registry.proxy else { return Ok(None) };
+    let Some(proxy) = request.upstream else { return Ok(None) };
     let storage = &request.registry.storage;
     let is_here = storage.read(|view| match view.repository(name.as_str())? {
         Some(repository) => Ok(view.blob(repository, digest)?.is_some()),
@@ -138,6 +153,10 @@ pub async fn delete(request: Request<'_>, name: &RepositoryName, digest: Digest)
     if !removed {
         return Err(unknown(&digest));
     }
+    request.tell(Done::Delete, "blobs", || {
+        let (digest, repository) = (digest.to_string(), name.as_str().to_owned());
+        Target { digest, repository, ..Target::default() }
+    });
     Ok(Response::empty(StatusCode::ACCEPTED).with("Docker-Content-Digest", digest.as_str()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use ::http::{StatusCode, header};
+use ::http::{Method, StatusCode, header};
 use berth_model::{Algorithm, Digest};
 use berth_store::{ManifestRow, RegistryChange, RepositoryId, StoreError, TagRow};
 
@@ -11,6 +11,7 @@ use crate::{
     http::{body::Body, response::Response},
     manifest::{self, Facts, MAX_MANIFEST, Need},
     names::{Reference, RepositoryName, Tag},
+    notify::event::{Action as Done, Target},
     proxy::Served,
     refusal::{Code, Refusal},
     registry::Request,
@@ -24,8 +25,10 @@ const MAX_TAGS: usize = 100;
 /// `GET` and `HEAD`: the bytes as they were pushed.
 pub async fn get(request: Request<'_>, name: &RepositoryName, reference: &Reference) -> Result<Response, Refusal> {
     request.may(&[Action::Pull], name)?;
+    let is_fetched = request.head.method == Method::GET;
+    let pulls = request.registry.limits.pull(request.peer, request.caller, is_fetched)?;
     let storage = &request.registry.storage;
-    let served = match &request.registry.proxy {
+    let served = match request.upstream {
         Some(proxy) => proxy.manifest(storage, name, reference).await?,
         None => Served::Fresh,
     };
@@ -33,6 +36,7 @@ pub async fn get(request: Request<'_>, name: &RepositoryName, reference: &Refere
     let headers = |response: Response| {
         let response = response.with("Docker-Content-Digest", row.digest.as_str());
         let response = response.with("ETag", format!("\"{}\"", row.digest));
+        let response = pulls.iter().fold(response, |response, pulls| pulls.tell(response));
         match served {
             Served::Fresh => response,
             Served::Stale => {
@@ -45,7 +49,24 @@ pub async fn get(request: Request<'_>, name: &RepositoryName, reference: &Refere
     }
     let file = storage.blobs.open_blob(&row.digest)?.ok_or_else(|| unknown(reference))?;
     let bytes = read_whole(&file, &row).map_err(StorageError::io("reading", &storage.blobs.path(&row.digest)))?;
+    if is_fetched {
+        request
+            .tell(Done::Pull, "manifests", || target(name, &row.media_type, &row.digest, row.size, tag_of(reference)));
+    }
     Ok(headers(Response::text(StatusCode::OK, &row.media_type, bytes)))
+}
+
+/// A manifest as notifications tell of it.
+fn target(name: &RepositoryName, media_type: &str, digest: &Digest, size: u64, tag: Option<&Tag>) -> Target {
+    let tag = tag.map(|tag| tag.as_str().to_owned()).unwrap_or_default();
+    Target { tag, ..Target::of(name.as_str(), media_type, digest.as_str(), size) }
+}
+
+fn tag_of(reference: &Reference) -> Option<&Tag> {
+    match reference {
+        Reference::Tag(tag) => Some(tag),
+        Reference::Digest(_) => None,
+    }
 }
 
 /// The record of a manifest that is here.
@@ -95,8 +116,9 @@ pub async fn put(
     }
     let content_type = request.head.header(&header::CONTENT_TYPE);
     let facts = manifest::examine(content_type, &bytes).map_err(|error| Refusal::new(Code::ManifestInvalid, error))?;
-    let subject = facts.subject.clone();
+    let (subject, kind, size) = (facts.subject.clone(), facts.media_type.clone(), bytes.len() as u64);
     keep(&request.registry.storage, &name, &digest, bytes, facts, &tags, Check::Needs).await?;
+    request.tell(Done::Push, "manifests", || target(&name, &kind, &digest, size, tags.first()));
     let mut response = Response::empty(StatusCode::CREATED)
         .with("Location", format!("/v2/{name}/manifests/{digest}"))
         .with("Docker-Content-Digest", digest.as_str());
@@ -231,7 +253,15 @@ pub async fn delete(request: Request<'_>, name: &RepositoryName, reference: Refe
         Reference::Tag(tag) => change.remove_tag(repository, tag.as_str()),
         Reference::Digest(digest) => change.remove_manifest(repository, digest),
     });
-    if removed.await? { Ok(Response::empty(StatusCode::ACCEPTED)) } else { Err(unknown(&reference)) }
+    if !removed.await? {
+        return Err(unknown(&reference));
+    }
+    request.tell(Done::Delete, "manifests", || {
+        let digest = if let Reference::Digest(digest) = &reference { digest.to_string() } else { String::new() };
+        let tag = tag_of(&reference).map(|tag| tag.as_str().to_owned()).unwrap_or_default();
+        Target { digest, tag, repository: name.as_str().to_owned(), ..Target::default() }
+    });
+    Ok(Response::empty(StatusCode::ACCEPTED))
 }
 
 /// `MANIFEST_UNKNOWN`.

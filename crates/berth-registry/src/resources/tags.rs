@@ -15,7 +15,7 @@ use crate::{
 pub async fn get(request: Request<'_>, name: &RepositoryName) -> Result<Response, Refusal> {
     request.may(&[Action::Pull], name)?;
     let page = Page::of(&request.head.query)?;
-    if let Some(proxy) = &request.registry.proxy {
+    if let Some(proxy) = request.upstream {
         match proxy.tags(name).await {
             Ok(tags) => return Ok(of_upstream(name, &page, tags)),
             Err(error) => tracing::warn!(%error, upstream = proxy.domain(), "listing the tags that are here"),

@@ -8,6 +8,7 @@ use crate::{
     auth::rules::Action,
     http::{body::Body, response::Response},
     names::RepositoryName,
+    notify::event::{Action as Done, Target},
     refusal::{Code, Refusal},
     registry::Request,
     storage::{now, uploads::Upload},
@@ -19,7 +20,8 @@ pub async fn post(request: Request<'_>, body: &mut Body<'_>, name: RepositoryNam
     let query = &request.head.query;
     if let Some(digest) = query.get("mount") {
         let digest: Digest = digest.parse()?;
-        if mount(request, &name, &digest).await? {
+        if let Some((from, size)) = mount(request, &name, &digest).await? {
+            request.tell(Done::Mount, "blobs", || Target { from_repository: from, ..blob(&name, &digest, size) });
             return Ok(created(&name, &digest));
         }
     }
@@ -28,7 +30,9 @@ pub async fn post(request: Request<'_>, body: &mut Body<'_>, name: RepositoryNam
         let mut upload = request.registry.storage.uploads.begin(&name, digest.algorithm())?;
         return match upload.append(body).await {
             Ok(()) => {
+                let size = upload.written();
                 request.registry.storage.commit(upload, &name, &digest).await?;
+                request.tell(Done::Push, "blobs", || blob(&name, &digest, size));
                 Ok(created(&name, &digest))
             }
             Err(error) => {
@@ -93,7 +97,9 @@ pub async fn put(
     let end = check_range(request, body, &name, &upload)?;
     upload.append(body).await?;
     check_end(&upload, end)?;
+    let size = upload.written();
     request.registry.storage.commit(upload, &name, &digest).await?;
+    request.tell(Done::Push, "blobs", || blob(&name, &digest, size));
     Ok(created(&name, &digest))
 }
 
@@ -105,8 +111,13 @@ pub async fn delete(request: Request<'_>, name: &RepositoryName, id: &str) -> Re
     Ok(Response::empty(StatusCode::NO_CONTENT))
 }
 
-/// Makes a blob of another repository one of this, if there is one that the caller may read.
-async fn mount(request: Request<'_>, name: &RepositoryName, digest: &Digest) -> Result<bool, Refusal> {
+/// A blob as notifications tell of it.
+fn blob(name: &RepositoryName, digest: &Digest, size: u64) -> Target {
+    Target::of(name.as_str(), "application/octet-stream", digest.as_str(), size)
+}
+
+/// Makes a blob of another repository one of this, if there is one that the caller may read: that repository, and the blob's size.
+async fn mount(request: Request<'_>, name: &RepositoryName, digest: &Digest) -> Result<Option<(String, u64)>, Refusal> {
     request.registry.gate.admit_mount(request.head, request.peer, request.caller, name)?;
     let storage = &request.registry.storage;
     let sources = match request.head.query.get("from") {
@@ -119,14 +130,14 @@ async fn mount(request: Request<'_>, name: &RepositoryName, digest: &Digest) -> 
     let (target, digest) = (name.clone(), digest.clone());
     let mounted = storage.change(move |change| {
         for source in &sources {
-            let Some(source) = change.view().repository(source.as_str())? else { continue };
-            if let Some(size) = change.view().blob(source, &digest)? {
+            let Some(from) = change.view().repository(source.as_str())? else { continue };
+            if let Some(size) = change.view().blob(from, &digest)? {
                 let target = change.repository(target.as_str())?;
                 change.add_blob(target, &BlobRow { digest, size, added: now() })?;
-                return Ok(true);
+                return Ok(Some((source.as_str().to_owned(), size)));
             }
         }
-        Ok(false)
+        Ok(None)
     });
     let mounted = mounted.await?;
     drop(hold);
