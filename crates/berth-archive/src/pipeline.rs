@@ -29,12 +29,25 @@ const CHUNKS: usize = 4;
 const READ: usize = 256 * 1024;
 
 /// Whether the blob's own digest is wanted too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobHash {
-    /// It is known already.
+    /// No: it was checked at some other time, and the blob may have suffered since.
     Known,
+    /// No: this came out a moment ago, as the blob was written. Of an uncompressed one it is the digest of the tar too.
+    JustFound(Digest),
     /// Compute it on the way.
     Compute(Algorithm),
+}
+
+impl BlobHash {
+    /// Whether the digest of the blob, computed or known, is of this algorithm.
+    fn gives(&self, algorithm: Algorithm) -> bool {
+        match self {
+            Self::Known => false,
+            Self::JustFound(digest) => digest.algorithm() == algorithm,
+            Self::Compute(computed) => *computed == algorithm,
+        }
+    }
 }
 
 /// What an archive may cost.
@@ -126,7 +139,11 @@ impl Lane {
             let (compression, hasher) = self.feed(BufReader::with_capacity(READ, &mut blob))?;
             // Whoever watches the blob go by sees all of it.
             io::copy(&mut blob, &mut io::sink()).map_err(from_io)?;
-            return Ok(Produced { diff_id: hasher.map(Hasher::finish), blob: None, compression });
+            let diff_id = match (hasher, self.blob_hash) {
+                (None, BlobHash::JustFound(digest)) => Some(digest),
+                (hasher, _) => hasher.map(Hasher::finish),
+            };
+            return Ok(Produced { diff_id, blob: None, compression });
         };
         let mut hashing = HashingReader::new(blob, algorithm);
         let (compression, hasher) = self.feed(BufReader::with_capacity(READ, &mut hashing))?;
@@ -145,20 +162,21 @@ impl Lane {
             Err(error) => return self.fail(error),
         };
         let compression = input.compression();
-        let hashes_blob = matches!(self.blob_hash, BlobHash::Compute(algorithm) if algorithm == self.diff_algorithm);
         let mut hasher = match compression {
-            Compression::None if hashes_blob => None,
+            Compression::None if self.blob_hash.gives(self.diff_algorithm) => None,
             // Decompressing gzip and hashing twice would make this lane the slower one.
-            Compression::Gzip if self.blob_hash != BlobHash::Known => {
+            Compression::Gzip if matches!(self.blob_hash, BlobHash::Compute(_)) => {
                 let _ = self.full.send(Ok(Message::YouHash));
                 None
             }
             _ => Some(Hasher::new(self.diff_algorithm)),
         };
         while let Ok(mut buffer) = self.empty.recv() {
-            buffer.clear();
-            if let Err(error) = input.by_ref().take(CHUNK as u64).read_to_end(&mut buffer) {
-                return self.fail(error);
+            // Zeros are written only once, and the decoder sees the whole buffer: `read_to_end` would do neither.
+            buffer.resize(CHUNK, 0);
+            match fill(&mut input, &mut buffer) {
+                Ok(count) => buffer.truncate(count),
+                Err(error) => return self.fail(error),
             }
             if buffer.is_empty() {
                 break;
@@ -178,6 +196,20 @@ impl Lane {
         let _ = self.full.send(Err(error));
         Err(ArchiveError::Read(io::ErrorKind::Other.into()))
     }
+}
+
+/// Reads until the buffer is full or the input ends.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut have = 0;
+    while have < buffer.len() {
+        match input.read(&mut buffer[have..]) {
+            Ok(0) => break,
+            Ok(count) => have += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(have)
 }
 
 /// The second lane's end: the uncompressed stream as buffers arrive.

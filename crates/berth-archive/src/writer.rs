@@ -29,7 +29,7 @@ impl<W: Write> TarWriter<W> {
     /// [`ArchiveError::Output`]; [`ArchiveError::Truncated`] if `data` ends early.
     pub fn append(&mut self, member: &Member, data: impl Read) -> Result<(), ArchiveError> {
         self.header(member)?;
-        let copied = io::copy(&mut data.take(member.size), &mut self.output).map_err(ArchiveError::Output)?;
+        let copied = copy(&mut data.take(member.size), &mut self.output, member.size).map_err(ArchiveError::Output)?;
         if copied != member.size {
             return Err(ArchiveError::Truncated(String::from_utf8_lossy(&member.name).into_owned()));
         }
@@ -114,6 +114,26 @@ impl<W: Write> TarWriter<W> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
         self.output.write_all(bytes).map_err(ArchiveError::Output)
+    }
+}
+
+/// How much is copied at a time, in bytes.
+const COPY: usize = 256 * 1024;
+
+/// As [`io::copy`], whose buffer is too small for what is mostly large files.
+fn copy(from: &mut impl Read, to: &mut impl Write, size: u64) -> io::Result<u64> {
+    let mut buffer = vec![0; usize::try_from(size).map_or(COPY, |size| size.clamp(1, COPY))];
+    let mut copied = 0;
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => {
+                to.write_all(&buffer[..count])?;
+                copied += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

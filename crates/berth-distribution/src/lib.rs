@@ -15,6 +15,7 @@ mod challenge;
 mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod hook;
 mod hosts;
 mod http;
 mod login;

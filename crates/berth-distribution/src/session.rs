@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use berth_model::Cancel;
@@ -239,9 +239,27 @@ fn plain(origin: &Origin) -> Origin {
     Origin { secure: false, host: origin.host.clone(), port }
 }
 
-/// What `Retry-After` says, in seconds. Dates are not understood, and not used by registries.
+/// How long `Retry-After` says to wait. RFC 9110, section 10.2.3.
 fn asked_wait(response: &Response) -> Option<Duration> {
-    response.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+    retry_after(response.header("retry-after")?, response.header("date"), SystemTime::now())
+}
+
+/// A number of seconds, or a date: the time from the server's own `Date` until then, whose clock may not be ours.
+fn retry_after(value: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = http_date(value)?;
+    let now = date.and_then(http_date).unwrap_or(now);
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is still written. RFC 9110, section 5.6.7.
+fn http_date(text: &str) -> Option<SystemTime> {
+    // "GMT" is an obsolete zone of the mail format, which says the same otherwise.
+    let text = text.trim().replace("GMT", "+0000");
+    jiff::fmt::rfc2822::parse(&text).ok().map(|moment| moment.timestamp().into())
 }
 
 /// Waits, unless nobody wants it any more.
@@ -281,5 +299,25 @@ impl Session {
         };
         response.forget();
         Ok(challenge)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_in_seconds_or_by_a_date_how_long_to_wait() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let (date, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:07 GMT");
+        let wait = |value, date| retry_after(value, date, now).map(|wait| wait.as_secs());
+        assert_eq!(wait(" 12 ", None), Some(12));
+        assert_eq!(wait(later, None), Some(30));
+        assert_eq!(wait(date, None), Some(0));
+        // Its clock is ten seconds ahead of ours.
+        assert_eq!(wait(later, Some("Sun, 06 Nov 1994 08:49:47 GMT")), Some(20));
+        assert_eq!(wait("Wed, 05 Nov 1994 00:00:00 GMT", None), None, "no such day");
+        assert_eq!(wait("soon", None), None);
+        assert_eq!(wait("-1", None), None);
     }
 }

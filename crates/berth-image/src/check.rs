@@ -94,6 +94,7 @@ impl Images {
             busy: HashSet::new(),
         };
         check.find_busy_layers();
+        check.busy.extend(self.mounted_layers()?);
         for row in self.inner.store.images().list()? {
             check.image(&row)?;
         }
@@ -258,7 +259,12 @@ impl Check<'_> {
             if !self.options.repair {
                 self.fault("layer", chain, &reason, None);
             } else if self.busy.contains(chain) {
-                self.fault("layer", chain, &format!("{reason}; a running container uses it: stop it first"), None);
+                self.fault(
+                    "layer",
+                    chain,
+                    &format!("{reason}; a running container or a mount uses it: end that first"),
+                    None,
+                );
             } else {
                 self.throw_away(chain)?;
                 let mut hold = self.images.hold();

@@ -25,9 +25,11 @@ pub struct Collected {
 
 /// What is needed.
 #[derive(Default)]
-struct Needed {
+struct Needed<'a> {
     blobs: HashSet<Digest>,
     chains: HashSet<Digest>,
+    /// Manifests that are not, whoever leads to them.
+    without: Option<&'a HashSet<Digest>>,
 }
 
 impl Images {
@@ -61,27 +63,53 @@ impl Images {
     }
 
     pub(crate) fn collect_locked(&self, in_use: &[Digest]) -> Result<Collected, ImageError> {
+        self.sweep(in_use, None).map(|(collected, _)| collected)
+    }
+
+    /// As [`Images::collect_locked`], as if nothing led to these manifests. Gives the blobs that went.
+    pub(crate) fn collect_without(
+        &self,
+        in_use: &[Digest],
+        manifests: &HashSet<Digest>,
+    ) -> Result<Vec<Digest>, ImageError> {
+        self.sweep(in_use, Some(manifests)).map(|(_, blobs)| blobs)
+    }
+
+    fn sweep(
+        &self,
+        in_use: &[Digest],
+        without: Option<&HashSet<Digest>>,
+    ) -> Result<(Collected, Vec<Digest>), ImageError> {
         // In this order: what begins from here on is younger than the sweep, or remembered as held; what ended before has left its record.
         let sweep = self.inner.content.begin_sweep();
         let held = self.inner.holds.begin_collection();
-        let needed = self.needed(in_use.iter().chain(&held), &[])?;
+        let needed = self.needed(in_use.iter().chain(&held), &[], without)?;
         let mut collected = self.collect_layers(&needed)?;
         let swept = sweep.run(&needed.blobs)?;
         self.forget_documents(&swept.blobs);
+        if !swept.blobs.is_empty() {
+            self.inner.store.blob_origins().forget(swept.blobs.clone());
+        }
         collected.blobs = swept.blobs.len();
         collected.bytes += swept.bytes;
-        Ok(collected)
+        Ok((collected, swept.blobs))
     }
 
     /// All that images and those `in_use` lead to, but for images that are as good as `gone`.
-    fn needed<'a>(&self, in_use: impl Iterator<Item = &'a Digest>, gone: &[Digest]) -> Result<Needed, ImageError> {
-        let mut needed = Needed::default();
+    fn needed<'a, 'b>(
+        &self,
+        in_use: impl Iterator<Item = &'a Digest>,
+        gone: &[Digest],
+        without: Option<&'b HashSet<Digest>>,
+    ) -> Result<Needed<'b>, ImageError> {
+        let mut needed = Needed { without, ..Needed::default() };
         for row in self.inner.store.images().list()?.into_iter().filter(|row| !gone.contains(&row.digest)) {
             self.need(&descriptor_of(&row)?, &mut needed)?;
         }
-        for digest in in_use {
-            if self.inner.content.size(digest).is_some() {
-                self.need(&Descriptor::new("", digest.clone(), 0), &mut needed)?;
+        let mounted = self.mounted_images()?;
+        for digest in in_use.cloned().chain(mounted) {
+            if self.inner.content.size(&digest).is_some() {
+                self.need(&Descriptor::new("", digest, 0), &mut needed)?;
             }
         }
         Ok(needed)
@@ -90,13 +118,13 @@ impl Images {
     /// Blobs that a collection would take now, but for those that are held.
     pub(crate) fn unneeded(&self, in_use: &[Digest]) -> Result<Vec<Digest>, ImageError> {
         let _one_at_a_time = self.lock_naming();
-        let needed = self.needed(in_use.iter(), &[])?;
+        let needed = self.needed(in_use.iter(), &[], None)?;
         Ok(self.inner.content.begin_sweep().candidates(&needed.blobs)?)
     }
 
     /// Bytes that would be free if some images were gone. Called with the names locked.
     pub(crate) fn freed_without(&self, gone: &[Digest], in_use: &[Digest]) -> Result<u64, ImageError> {
-        let needed = self.needed(in_use.iter(), gone)?;
+        let needed = self.needed(in_use.iter(), gone, None)?;
         let blobs = self.inner.content.begin_sweep().candidates(&needed.blobs)?;
         let blobs: u64 = blobs.iter().filter_map(|digest| self.inner.content.size(digest)).sum();
         let layers = &self.inner.layers;
@@ -104,7 +132,7 @@ impl Images {
         Ok(blobs + layers.bytes_of(&unneeded))
     }
 
-    fn collect_layers(&self, needed: &Needed) -> Result<Collected, ImageError> {
+    fn collect_layers(&self, needed: &Needed<'_>) -> Result<Collected, ImageError> {
         let layers = &self.inner.layers;
         let mut bytes = 0;
         let unneeded = self.inner.holds.decide(|is_held| {
@@ -128,8 +156,9 @@ impl Images {
     }
 
     /// Adds all that a manifest or index leads to and that is here.
-    fn need(&self, descriptor: &Descriptor, needed: &mut Needed) -> Result<(), ImageError> {
-        if !needed.blobs.insert(descriptor.digest.clone()) {
+    fn need(&self, descriptor: &Descriptor, needed: &mut Needed<'_>) -> Result<(), ImageError> {
+        let is_gone = needed.without.is_some_and(|without| without.contains(&descriptor.digest));
+        if is_gone || !needed.blobs.insert(descriptor.digest.clone()) {
             return Ok(());
         }
         match self.target(descriptor) {

@@ -69,6 +69,23 @@ pub enum ImageError {
         /// Why.
         reason: String,
     },
+    /// Platforms are taken from all images that have them, which must be meant.
+    #[error("Content will be removed from all images referencing this variant. Use \u{2014}-force to force delete.")]
+    PlatformsNeedForce,
+    /// Another image is mounted there.
+    #[error("{target} shows image {image} already: unmount it first")]
+    MountTaken {
+        /// The directory.
+        target: String,
+        /// What the other image was asked for by.
+        image: String,
+    },
+    /// No image is mounted there.
+    #[error("no image is mounted at {0}")]
+    NotMounted(String),
+    /// The image has no layers.
+    #[error("image {0} has no files that could be mounted")]
+    NothingToMount(String),
     /// An archive that holds no image in any form known.
     #[error("unrecognized image format")]
     UnrecognizedFormat,
@@ -150,7 +167,9 @@ impl ImageError {
             Self::Push(error) => error.kind(),
             Self::Reference(_) | Self::InvalidTag | Self::AmbiguousTag | Self::AmbiguousPrefix(_) => ErrorKind::Invalid,
             Self::NotAChange(_) | Self::Change(_) => ErrorKind::Invalid,
-            Self::InUse { .. } => ErrorKind::Conflict,
+            Self::InUse { .. } | Self::MountTaken { .. } => ErrorKind::Conflict,
+            Self::NotMounted(_) => ErrorKind::NotFound,
+            Self::NothingToMount(_) | Self::PlatformsNeedForce => ErrorKind::Invalid,
             Self::LoadedForOther { .. } => ErrorKind::NotFound,
             Self::UnrecognizedFormat | Self::UnexpectedEof | Self::Invalid(_) | Self::WrongLayer { .. } => {
                 ErrorKind::Invalid

@@ -44,7 +44,7 @@ impl Images {
         hold.add(&chain);
         let layer = Descriptor::new(kind, layer.commit()?, size);
         if self.inner.layers.bytes(&chain).is_none() {
-            self.publish_layer(pending, &chain, None, &unpacked)?;
+            self.publish_layer(pending, &chain, None, &unpacked)?.wait()?;
         }
         let name = options.reference.clone();
         let target = self.write_image(config, layer, chain, options)?;

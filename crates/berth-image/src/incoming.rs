@@ -22,9 +22,11 @@ use crate::{
 
 /// How much is read from a connection at a time, in bytes.
 const READ: usize = 256 * 1024;
-/// How often in a row a connection may break without having brought anything.
-const ATTEMPTS: u32 = 6;
+/// How often in a row a connection may break without having brought anything, unless somebody says otherwise.
+const ATTEMPTS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// How often the wait is doubled.
+const LONGEST_POWER: u32 = 7;
 /// No layer is larger, in bytes: a manifest may say what it likes.
 const MAX_LAYER: u64 = 1 << 40;
 
@@ -35,6 +37,8 @@ pub struct Width {
     pub layers: usize,
     /// Connections that fetch them.
     pub connections: usize,
+    /// How often in a row a connection may break without having brought anything.
+    pub attempts: u32,
 }
 
 impl Default for Width {
@@ -48,7 +52,13 @@ impl Width {
     #[must_use]
     pub fn of_layers(layers: usize) -> Self {
         let layers = layers.clamp(1, 32);
-        Self { layers, connections: layers * 2 }
+        Self { layers, connections: layers * 2, attempts: ATTEMPTS }
+    }
+
+    /// The same with another number of attempts.
+    #[must_use]
+    pub fn with_attempts(self, attempts: u32) -> Self {
+        Self { attempts: attempts.max(1), ..self }
     }
 }
 
@@ -166,11 +176,11 @@ impl<'a> Incoming<'a> {
             };
             let got_on = claim.bytes().start + piece.bytes > before;
             failures = if got_on { 0 } else { failures + 1 };
-            if failures == ATTEMPTS {
+            if failures >= self.width.attempts {
                 return Err(error.into());
             }
             tracing::debug!(blob = %claim.transfer().blob.digest, %error, "going on with a layer that broke off");
-            self.pause(if got_on { Duration::ZERO } else { FIRST_WAIT * 2_u32.pow(failures) });
+            self.pause(if got_on { Duration::ZERO } else { FIRST_WAIT * 2_u32.pow(failures.min(LONGEST_POWER)) });
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use berth_archive::{ApplyOptions, ArchiveError, BlobHash, LayerView, Limits, Unp
 use berth_model::{Algorithm, Digest};
 use berth_oci::image::{ContainerConfig, Descriptor, Manifest};
 use berth_snapshot::{PendingLayer, Snapshots};
-use berth_store::{LayerRow, Store};
+use berth_store::{LayerRow, Recording, Store};
 use berth_sys::fault;
 
 use crate::{Image, ImageError, Images, documents::Configured, hold::Hold};
@@ -217,6 +217,7 @@ impl Images {
         }
         config.chains.iter().for_each(|chain| hold.add(chain));
         let mut paths = Vec::with_capacity(diff_ids.len());
+        let mut recordings = Vec::new();
         for (at, blob) in manifest.layers.iter().enumerate() {
             let chain = &config.chains[at];
             if self.inner.layers.bytes(chain).is_none() {
@@ -226,10 +227,11 @@ impl Images {
                     self.unpack_if_missing(blob, config, at, &paths, blobs, told)
                 };
                 self.inner.layers.turn_ended(chain);
-                done?;
+                recordings.extend(done?);
             }
             paths.push(self.inner.snapshots.layer_path(chain));
         }
+        recordings.into_iter().try_for_each(Recording::wait)?;
         Ok(paths)
     }
 
@@ -241,10 +243,10 @@ impl Images {
         below: &[PathBuf],
         blobs: &dyn LayerBlobs,
         told: &mut dyn FnMut(&Descriptor, Step),
-    ) -> Result<(), ImageError> {
+    ) -> Result<Option<Recording>, ImageError> {
         let chain = &config.chains[at];
         if self.inner.layers.bytes(chain).is_some() {
-            return Ok(());
+            return Ok(None);
         }
         told(blob, Step::Begun);
         let expected = &config.document.rootfs.diff_ids[at];
@@ -265,9 +267,10 @@ impl Images {
             let (blob, expected) = (blob.digest.clone(), expected.clone());
             return Err(ImageError::WrongLayer { blob, found: unpacked.diff_id, expected });
         }
-        self.publish_layer(pending, chain, at.checked_sub(1).map(|below| &config.chains[below]), &unpacked)?;
+        let below = at.checked_sub(1).map(|below| &config.chains[below]);
+        let recording = self.publish_layer(pending, chain, below, &unpacked)?;
         told(blob, Step::Done);
-        Ok(())
+        Ok(Some(recording))
     }
 
     /// Unpacks a blob aside, above the layers `below`.
@@ -295,32 +298,32 @@ impl Images {
         }
     }
 
-    /// Makes an unpacked layer one of the known ones.
+    /// Makes an unpacked layer one of the known ones. Whoever promises it to somebody waits for its record first.
     pub(crate) fn publish_layer(
         &self,
         pending: PendingLayer,
         chain: &Digest,
         parent: Option<&Digest>,
         unpacked: &Unpacked,
-    ) -> Result<(), ImageError> {
+    ) -> Result<Recording, ImageError> {
         fault::point("layer:unpacked");
         pending.publish(chain)?;
         fault::point("layer:published");
         let layers = &self.inner.layers;
-        self.inner.store.images().put_layer(LayerRow {
+        let recording = self.inner.store.images().put_layer(LayerRow {
             chain: chain.clone(),
             parent: parent.cloned(),
             bytes: unpacked.usage.bytes,
             inodes: unpacked.usage.inodes,
             boot: layers.boot.clone(),
             complete: false,
-        })?;
+        });
         let mut state = layers.lock();
         state.whole.insert(chain.clone(), unpacked.usage.bytes);
         state.unmarked.push(chain.clone());
         drop(state);
         layers.start_marker(&self.inner.store, &self.inner.snapshots);
-        Ok(())
+        Ok(recording)
     }
 }
 

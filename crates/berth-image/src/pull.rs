@@ -71,6 +71,7 @@ impl Images {
         let lease = self.inner.content.lease("pull")?;
         let manifest = self.fetch_documents(&*source, reference, &target, options.platform.as_ref())?;
         self.fetch_layers(source, reference, &manifest, options, progress)?;
+        self.note_origin(reference, manifest.layers.iter().chain([&manifest.config]));
         let before = self.inner.store.images().by_name(&reference.to_string())?;
         let newer = before.is_none_or(|row| row.digest != target.digest);
         self.record(&target, std::slice::from_ref(reference))?;

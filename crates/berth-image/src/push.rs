@@ -22,6 +22,7 @@ use crate::{
     Detail, ImageError, Images, Progress, RegistryResolver,
     catalog::descriptor_of,
     documents::{MAX_DOCUMENT, Target},
+    remove::now,
 };
 
 /// How often the progress of a blob is told.
@@ -134,6 +135,7 @@ impl Images {
             }
         }
         self.push_blobs(reference, &plan.blobs, repository, options, progress)?;
+        self.note_origin(reference, plan.blobs.iter());
         for manifest in &plan.manifests {
             let is_target = manifest.digest == target.digest;
             let name = ManifestName::tag(reference).filter(|_| is_target);
@@ -196,7 +198,7 @@ impl Images {
         Ok(())
     }
 
-    /// Other repositories of the same registry that images here with the same blobs are named after.
+    /// Other repositories of the same registry that images here with the same blobs are named after, or that were seen with them.
     fn mount_sources(
         &self,
         reference: &ImageRef,
@@ -220,7 +222,22 @@ impl Images {
                 sources.truncate(MOUNT_FROM);
             }
         }
+        for blob in blobs {
+            let sources = found.entry(blob.digest.clone()).or_default();
+            let seen = self.inner.store.blob_origins().of(&blob.digest)?;
+            let seen =
+                seen.iter().filter_map(|repository| repository.strip_prefix(reference.domain())?.strip_prefix('/'));
+            let seen = seen.filter(|path| *path != reference.path() && !sources.iter().any(|source| source == path));
+            let more: Vec<String> = seen.take(MOUNT_FROM.saturating_sub(sources.len())).map(str::to_owned).collect();
+            sources.extend(more);
+        }
         Ok(found)
+    }
+
+    /// Remembers that a repository has blobs.
+    pub(crate) fn note_origin<'a>(&self, reference: &ImageRef, blobs: impl Iterator<Item = &'a Descriptor>) {
+        let digests = blobs.map(|blob| blob.digest.clone()).collect();
+        self.inner.store.blob_origins().note(digests, reference.repository(), now());
     }
 
     fn push_blobs(

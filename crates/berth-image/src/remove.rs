@@ -2,7 +2,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use berth_model::{ContainerId, Digest, ImageRef, Timestamp};
+use berth_model::{ContainerId, Digest, ImageRef, Platform, Timestamp};
 use berth_store::{ImageNameRow, ImageRow};
 
 use crate::{ImageError, ImageSummary, Images, ListOptions, catalog::FoundBy};
@@ -14,6 +14,8 @@ pub struct ImageUser {
     pub container: ContainerId,
     /// The image's id.
     pub image: Digest,
+    /// The platform of the image that it runs.
+    pub platform: Platform,
     /// Whether it runs.
     pub running: bool,
 }
@@ -104,21 +106,20 @@ impl Images {
         if same.len() < row.names.len() {
             return self.untag(&row, same);
         }
-        let Some(user) = users.iter().find(|user| user.image == row.digest) else {
-            return self.delete(&row, RemoveOptions { force: true }, users);
+        let image = row.digest.short();
+        let user = users.iter().find(|user| user.image == row.digest);
+        let reason = match (user, self.mount_of_image(&row.digest)?) {
+            (Some(user), _) => format!("container {} is using its referenced image {image}", user.container.short()),
+            (None, Some(mount)) => format!("image {image} is mounted at {}: unmount it first", mount.target),
+            (None, None) => return self.delete(&row, RemoveOptions { force: true }, users),
         };
         if !options.force {
             let (FoundBy::Name(reference) | FoundBy::Digest(reference)) = &by else {
                 unreachable!("an id has returned above");
             };
-            let (container, image) = (user.container.short(), row.digest.short());
-            return Err(ImageError::InUse {
-                what: reference.familiar(),
-                hard: false,
-                reason: format!("container {container} is using its referenced image {image}"),
-            });
+            return Err(ImageError::InUse { what: reference.familiar(), hard: false, reason });
         }
-        // The image itself stays, without a name, for its containers.
+        // The image itself stays, without a name, for its containers and mounts.
         self.untag(&row, same)
     }
 
@@ -129,11 +130,19 @@ impl Images {
     }
 
     /// Removes an image with all its names.
-    fn delete(&self, row: &ImageRow, options: RemoveOptions, users: &[ImageUser]) -> Result<Vec<Removed>, ImageError> {
+    pub(crate) fn delete(
+        &self,
+        row: &ImageRow,
+        options: RemoveOptions,
+        users: &[ImageUser],
+    ) -> Result<Vec<Removed>, ImageError> {
         let conflict = |hard, reason: String| ImageError::InUse { what: row.digest.short().to_owned(), hard, reason };
         let user = |running| users.iter().find(|user| user.image == row.digest && user.running == running);
         if let Some(user) = user(true) {
             return Err(conflict(true, format!("image is being used by running container {}", user.container.short())));
+        }
+        if let Some(mount) = self.mount_of_image(&row.digest)? {
+            return Err(conflict(true, format!("image is mounted at {}: unmount it first", mount.target)));
         }
         if !options.force {
             if let Some(user) = user(false) {
@@ -164,9 +173,11 @@ impl Images {
     ) -> Result<Pruned, ImageError> {
         let _naming = self.lock_naming();
         let users = users();
+        let mounted = self.mounted_images()?;
         let (mut pruned, mut gone) = (Pruned::default(), Vec::new());
         for image in self.list(ListOptions::default())? {
-            if users.iter().any(|user| user.image == image.id) || !select(&image) {
+            let is_used = mounted.contains(&image.id) || users.iter().any(|user| user.image == image.id);
+            if is_used || !select(&image) {
                 continue;
             }
             if let Some(row) = self.inner.store.images().get(&image.id)? {
@@ -180,7 +191,7 @@ impl Images {
         Ok(pruned)
     }
 
-    /// Removes all images that no container uses and that `select` chooses.
+    /// Removes all images that no container and no mount uses and that `select` chooses.
     ///
     /// # Errors
     /// [`ImageError`] if records or directories cannot be worked with.
@@ -191,9 +202,11 @@ impl Images {
     ) -> Result<Pruned, ImageError> {
         let _naming = self.lock_naming();
         let users = users();
+        let mounted = self.mounted_images()?;
         let mut pruned = Pruned::default();
         for image in self.list(ListOptions::default())? {
-            if users.iter().any(|user| user.image == image.id) || !select(&image) {
+            let is_used = mounted.contains(&image.id) || users.iter().any(|user| user.image == image.id);
+            if is_used || !select(&image) {
                 continue;
             }
             if let Some(row) = self.inner.store.images().get(&image.id)? {
@@ -272,7 +285,7 @@ fn untagged(name: &str, row: &ImageRow) -> Removed {
     Removed::Untagged { name, image: row.digest.clone() }
 }
 
-fn images_in_use(users: &[ImageUser]) -> Vec<Digest> {
+pub(crate) fn images_in_use(users: &[ImageUser]) -> Vec<Digest> {
     users.iter().map(|user| user.image.clone()).collect()
 }
 

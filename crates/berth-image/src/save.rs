@@ -1,6 +1,9 @@
 //! Images into an archive: an OCI layout that is also what Docker's `save` writes (B177), streamed.
 
-use std::{collections::BTreeMap, io::Write};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Write,
+};
 
 use berth_archive::{Kind, Member, TarWriter};
 use berth_model::{Digest, ImageRef, Platform};
@@ -35,7 +38,7 @@ struct Plan {
 }
 
 impl Images {
-    /// Writes images to `output`, with all platforms that are here or with one. An image given by its id is written without a name.
+    /// Writes images to `output`, with all platforms that are here or with those named. An image given by its id is written without a name.
     /// Gives the ids of the images.
     ///
     /// # Errors
@@ -43,14 +46,14 @@ impl Images {
     pub fn save(
         &self,
         names: &[String],
-        platform: Option<&Platform>,
+        platforms: &[Platform],
         output: impl Write,
     ) -> Result<Vec<Digest>, ImageError> {
         // Holds the blobs against being collected while they are written.
         let _lease = self.inner.content.lease("save")?;
         let (mut plan, mut ids) = (Plan::default(), Vec::new());
         for name in names {
-            ids.push(self.plan(name, platform, &mut plan)?);
+            ids.push(self.plan(name, platforms, &mut plan)?);
         }
         for (digest, _) in plan.blobs.values() {
             self.inner.content.hold(digest)?;
@@ -60,18 +63,26 @@ impl Images {
         Ok(ids)
     }
 
-    fn plan(&self, name: &str, platform: Option<&Platform>, plan: &mut Plan) -> Result<Digest, ImageError> {
+    fn plan(&self, name: &str, platforms: &[Platform], plan: &mut Plan) -> Result<Digest, ImageError> {
         let (row, by) = self.find(name)?;
         let mut target = descriptor_of(&row)?;
-        let image = self.image_of(&target, name, platform)?;
-        if platform.is_some() {
-            target = image.manifest_descriptor.clone();
+        // What reads only one platform reads the first.
+        let image = self.image_of(&target, name, platforms.first())?;
+        let mut chosen = None;
+        match platforms {
+            [] => {}
+            [_] => target = image.manifest_descriptor.clone(),
+            several => {
+                let manifest = |platform| Ok(self.image_of(&target, name, Some(platform))?.manifest_descriptor.digest);
+                let manifests = several.iter().map(manifest).collect::<Result<Vec<_>, ImageError>>()?;
+                chosen = Some(self.with_attestations(&target, &manifests)?);
+            }
         }
         let reference = match by {
             FoundBy::Name(reference) => Some(reference),
             FoundBy::Digest(_) | FoundBy::Id => None,
         };
-        self.add_blobs(&target, plan)?;
+        self.add_blobs(&target, chosen.as_ref(), plan)?;
         let config = blob_path(&image.manifest.config.digest);
         let tag = reference.as_ref().map(ImageRef::familiar);
         match plan.entries.iter_mut().find(|entry| entry.config == config) {
@@ -93,8 +104,13 @@ impl Images {
         Ok(row.digest)
     }
 
-    /// Adds what a descriptor leads to. Of an index only the platforms that are wholly here.
-    fn add_blobs(&self, descriptor: &Descriptor, plan: &mut Plan) -> Result<(), ImageError> {
+    /// Adds what a descriptor leads to. Of an index only the platforms that are wholly here, and of those only the chosen ones.
+    fn add_blobs(
+        &self,
+        descriptor: &Descriptor,
+        chosen: Option<&HashSet<Digest>>,
+        plan: &mut Plan,
+    ) -> Result<(), ImageError> {
         let content = &self.inner.content;
         let mut add = |descriptor: &Descriptor| {
             plan.blobs.insert(blob_path(&descriptor.digest), (descriptor.digest.clone(), descriptor.size));
@@ -103,9 +119,10 @@ impl Images {
             Target::Index(index) => {
                 add(descriptor);
                 for inner in index.manifests.iter().filter(|inner| content.size(&inner.digest).is_some()) {
-                    self.add_blobs(inner, plan)?;
+                    self.add_blobs(inner, chosen, plan)?;
                 }
             }
+            Target::Manifest(_) if chosen.is_some_and(|chosen| !chosen.contains(&descriptor.digest)) => {}
             Target::Manifest(manifest) => {
                 let blobs = || std::iter::once(&manifest.config).chain(&manifest.layers);
                 if blobs().all(|blob| content.size(&blob.digest).is_some()) {

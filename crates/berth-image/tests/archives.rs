@@ -124,8 +124,8 @@ fn archives_that_are_wrong_leave_nothing() {
 fn a_platform_that_is_missing_is_told_after_loading() {
     let fixture = Fixture::new();
     let archive = Layout::new(Some("docker.io/library/app:1"), &[&layer(1)]).archive();
-    let other = "linux/s390x".parse().unwrap();
-    let error = fixture.images.load(archive.as_slice(), Some(&other), &mut |_| {}).unwrap_err();
+    let other: berth_model::Platform = "linux/s390x".parse().unwrap();
+    let error = fixture.images.load(archive.as_slice(), &[other], &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), "image app:1 was loaded, but doesn't provide the requested platform ([linux/s390x])");
     assert!(fixture.images.resolve("app:1").is_ok());
 }
@@ -138,7 +138,7 @@ fn save_writes_what_the_recorded_engine_writes_and_load_reads_it() {
     fixture.images.tag("g-im1:v1", &"g-im1:two".parse().unwrap()).unwrap();
     let mut saved = Vec::new();
     let names = ["g-im1:v1".to_owned(), "g-im1:two".to_owned()];
-    let ids = fixture.images.save(&names, None, &mut saved).unwrap();
+    let ids = fixture.images.save(&names, &[], &mut saved).unwrap();
     assert_eq!(ids, [layout.manifest.clone()]);
     let members = members(&saved);
     let paths: Vec<&str> = members.iter().map(|(member, _)| std::str::from_utf8(&member.name).unwrap()).collect();
@@ -171,12 +171,12 @@ fn save_writes_what_the_recorded_engine_writes_and_load_reads_it() {
     assert_eq!(other.load_says(&saved), "Loaded image: g-im1:v1\nLoaded image: g-im1:two\n");
     // By its id an image has no name.
     let mut by_id = Vec::new();
-    other.images.save(&[layout.manifest.to_string()], None, &mut by_id).unwrap();
+    other.images.save(&[layout.manifest.to_string()], &[], &mut by_id).unwrap();
     assert_eq!(other.load_says(&by_id), format!("Loaded image ID: {}\n", layout.manifest));
-    let none = fixture.images.save(&["g-none".to_owned()], None, &mut Vec::new()).unwrap_err();
+    let none = fixture.images.save(&["g-none".to_owned()], &[], &mut Vec::new()).unwrap_err();
     assert_eq!(none.to_string(), "No such image: g-none:latest");
     let mut empty = Vec::new();
-    fixture.images.save(&[], None, &mut empty).unwrap();
+    fixture.images.save(&[], &[], &mut empty).unwrap();
     let sizes: Vec<(Vec<u8>, usize)> = support_members(&empty);
     assert_eq!(sizes, [(b"index.json".to_vec(), 88), (b"oci-layout".to_vec(), 30)]);
 }

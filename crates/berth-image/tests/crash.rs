@@ -34,7 +34,7 @@ fn victim() {
     let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
     loop {
         for n in 1..=3 {
-            images.load(docker_archive(&format!("loaded{n}"), &layers[..n]).as_slice(), None, &mut |_| {}).unwrap();
+            images.load(docker_archive(&format!("loaded{n}"), &layers[..n]).as_slice(), &[], &mut |_| {}).unwrap();
         }
         let reference = Some("imported".parse().unwrap());
         images.import(gzip(layers[0]).as_slice(), ImportOptions { reference, ..ImportOptions::default() }).unwrap();

@@ -6,7 +6,7 @@ mod support;
 use berth_image::{
     Detail, ImageError, ImageUser, ImportOptions, ListOptions, Progress, PullOptions, RemoveOptions, Removed,
 };
-use berth_model::{Digest, ErrorKind, ImageRef};
+use berth_model::{Digest, ErrorKind, ImageRef, Platform};
 use support::*;
 
 fn name(text: &str) -> ImageRef {
@@ -150,7 +150,9 @@ fn removing_follows_docker_s_rules() {
         format!("conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories")
     );
     let container: berth_model::ContainerId = "ab".repeat(32).parse().unwrap();
-    let user = |running| vec![ImageUser { container: container.clone(), image: id.clone(), running }];
+    let user = |running| {
+        vec![ImageUser { container: container.clone(), image: id.clone(), platform: Platform::host(), running }]
+    };
     let (running, stopped) = (|| user(true), || user(false));
     // With another name left, one may go whoever uses the image.
     assert_eq!(remove("b:2", false, &running).unwrap(), untag(&["b:2"], &id));

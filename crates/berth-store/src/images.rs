@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, sync_channel},
     },
 };
 
@@ -104,6 +105,20 @@ pub struct LeaseRow {
     pub purpose: String,
     /// Since when: content younger than this is held.
     pub created: i64,
+}
+
+/// A record on its way to the disk. Records that are written after it get there after it.
+#[must_use]
+pub struct Recording(Receiver<Result<(), StoreError>>);
+
+impl Recording {
+    /// Waits until it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be written.
+    pub fn wait(self) -> Result<(), StoreError> {
+        self.0.recv().unwrap_or(Err(StoreError::Closed))
+    }
 }
 
 /// The records of images, layers and leases.
@@ -258,12 +273,11 @@ impl ImageRecords {
         })
     }
 
-    /// Records an unpacked layer. Waits for the disk.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be written.
-    pub fn put_layer(&self, row: LayerRow) -> Result<(), StoreError> {
-        self.database.write(Purpose::Keep, move |tx| put_layer(tx, &row))
+    /// Records an unpacked layer, without waiting for the disk: the next layer can be unpacked meanwhile.
+    pub fn put_layer(&self, row: LayerRow) -> Recording {
+        let (tell, told) = sync_channel(1);
+        self.database.submit(Purpose::Keep, move |tx| put_layer(tx, &row), move |result| drop(tell.send(result)));
+        Recording(told)
     }
 
     /// Marks layers as synced to the disk.
@@ -444,8 +458,9 @@ mod tests {
             boot: "b".to_owned(),
             complete: false,
         };
-        records.put_layer(row(1, None)).expect("put");
-        records.put_layer(row(2, Some(digest(1)))).expect("put");
+        let first = records.put_layer(row(1, None));
+        records.put_layer(row(2, Some(digest(1)))).wait().expect("put");
+        first.wait().expect("put before");
         records.mark_layers_complete(vec![digest(1)]).expect("mark");
         assert_eq!(records.layer(&digest(1)).expect("read"), Some(LayerRow { complete: true, ..row(1, None) }));
         records.delete_layers(vec![digest(1)]).expect("delete");

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod blob_origins;
 mod containers;
 mod database;
 mod error;
+mod image_mounts;
 mod images;
 mod ports;
 mod registry_index;
@@ -24,8 +26,10 @@ use std::{
 };
 
 pub use addresses::*;
+pub use blob_origins::BlobOrigins;
 pub use containers::{ContainerRow, Containers};
 pub use error::StoreError;
+pub use image_mounts::{ImageMountRow, ImageMounts};
 pub use images::*;
 pub use ports::{PortRow, Ports};
 pub use registry_index::*;

@@ -1,13 +1,14 @@
 //! The formats of both databases, oldest first. A format that was released is never edited: a change is a new step.
 
-use crate::{addresses, containers, images, ports, volumes};
+use crate::{addresses, blob_origins, containers, image_mounts, images, ports, volumes};
 
 /// Statements that lead from one format to the next; format N is reached after N steps.
 pub(crate) type Steps = [&'static [&'static str]];
 
 /// The durable database.
-pub(crate) const DURABLE: [&[&str]; 1] =
-    [&[containers::SCHEMA, volumes::SCHEMA, images::SCHEMA, addresses::DURABLE_SCHEMA]];
+pub(crate) const DURABLE: [&[&str]; 2] =
+    [&[containers::SCHEMA, volumes::SCHEMA, images::SCHEMA, addresses::DURABLE_SCHEMA], &[blob_origins::SCHEMA]];
 
 /// The transient database. It never outlives a boot, so an engine of another format starts it anew.
-pub(crate) const TRANSIENT: [&[&str]; 2] = [&[containers::SCHEMA, addresses::TRANSIENT_SCHEMA], &[ports::SCHEMA]];
+pub(crate) const TRANSIENT: [&[&str]; 3] =
+    [&[containers::SCHEMA, addresses::TRANSIENT_SCHEMA], &[ports::SCHEMA], &[image_mounts::SCHEMA]];

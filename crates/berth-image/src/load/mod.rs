@@ -7,13 +7,19 @@ mod docker;
 mod layout;
 mod stream;
 
-use std::io::Read;
+use std::{collections::HashSet, io::Read};
 
+use berth_archive::BlobHash;
 use berth_model::{Digest, ImageRef, Platform};
 use berth_oci::image::Descriptor;
 use berth_sys::fault;
 
-use crate::{Detail, ImageError, Images, Progress, documents::Target, hold::Hold, layers::Step};
+use crate::{
+    Detail, ImageError, Images, Progress,
+    documents::Target,
+    hold::Hold,
+    layers::{Arrival, LayerBlobs, Step},
+};
 pub(crate) use docker::layer_media_type;
 use stream::Contents;
 
@@ -24,6 +30,8 @@ pub struct LoadedImage {
     pub id: Digest,
     /// The names it got.
     pub names: Vec<ImageRef>,
+    /// Manifests that came with it for platforms that nobody asked for. See [`Images::discard_manifests`].
+    pub unwanted: Vec<Digest>,
 }
 
 /// An image as an archive names it; all its content is in the content store.
@@ -32,41 +40,78 @@ struct Found {
     names: Vec<ImageRef>,
 }
 
+/// The blobs of layers, some of which came a moment ago: their digests were found then.
+struct Loaded<'a> {
+    images: &'a Images,
+    fresh: &'a HashSet<Digest>,
+}
+
+impl LayerBlobs for Loaded<'_> {
+    fn open(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, BlobHash), ImageError> {
+        let (bytes, hash) = self.images.open(blob)?;
+        let is_fresh = self.fresh.contains(&blob.digest);
+        Ok((bytes, if is_fresh { BlobHash::JustFound(blob.digest.clone()) } else { hash }))
+    }
+
+    fn arrived(&self, blob: &Descriptor, found: Option<&Digest>) -> Result<Arrival, ImageError> {
+        self.images.arrived(blob, found)
+    }
+}
+
 impl Images {
-    /// Loads all images of an archive. With a platform, an image that has not that platform is an error - after it was loaded.
+    /// Loads all images of an archive. With platforms, an image that has one of them not is an error - after it was loaded.
     ///
     /// # Errors
     /// [`ImageError`] for an archive that is damaged, or that is none. Images before the damage are not loaded either.
     pub fn load(
         &self,
         archive: impl Read + Send,
-        platform: Option<&Platform>,
+        platforms: &[Platform],
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<LoadedImage>, ImageError> {
         let _lease = self.inner.content.lease("load")?;
         let mut hold = self.hold();
         // Layers are unpacked while their blobs are still being synced. When this returns, all of them are on the disk.
-        let found = stream::syncing(|to_sync| {
+        let (found, fresh) = stream::syncing(|to_sync| {
             let contents = stream::read(self, archive, to_sync)?;
             fault::point("load:read");
             let found = self.interpret(&contents)?;
+            let blobs = Loaded { images: self, fresh: &contents.fresh };
             for image in &found {
-                self.check_and_unpack(image, platform, &mut hold, progress)?;
+                self.check_and_unpack(image, platforms, &blobs, &mut hold, progress)?;
             }
-            Ok(found)
+            Ok((found, contents.fresh))
         })?;
         fault::point("load:unpacked");
         let mut loaded = Vec::new();
         for image in found {
-            loaded.push(self.announce(image, progress)?);
+            let unwanted = self.unwanted(&image.target, platforms, &fresh)?;
+            loaded.push(LoadedImage { unwanted, ..self.announce(image, progress)? });
         }
         fault::point("load:recorded");
         for image in &loaded {
-            if let Some(platform) = platform {
-                self.must_have(image, platform)?;
-            }
+            platforms.iter().try_for_each(|platform| self.must_have(image, platform))?;
         }
         Ok(loaded)
+    }
+
+    /// Manifests of an image that came just now, if others were asked for and one of those is here.
+    fn unwanted(
+        &self,
+        target: &Descriptor,
+        platforms: &[Platform],
+        fresh: &HashSet<Digest>,
+    ) -> Result<Vec<Digest>, ImageError> {
+        let mut chosen = Vec::new();
+        for platform in platforms {
+            chosen.extend(self.choose(target, Some(platform))?.map(|manifest| manifest.digest));
+        }
+        if chosen.is_empty() || !self.is_index(target)? {
+            return Ok(Vec::new());
+        }
+        let wanted = self.with_attestations(target, &chosen)?;
+        let all = self.manifests(target)?.into_iter().map(|manifest| manifest.digest);
+        Ok(all.filter(|manifest| fresh.contains(manifest) && !wanted.contains(manifest)).collect())
     }
 
     fn interpret(&self, contents: &Contents) -> Result<Vec<Found>, ImageError> {
@@ -78,32 +123,47 @@ impl Images {
         if found.is_empty() { Err(ImageError::UnrecognizedFormat) } else { Ok(found) }
     }
 
-    /// Makes sure that at least one platform of the image is whole, and unpacks the one that this host, or the caller, wants.
+    /// Makes sure that at least one platform of the image is whole, and unpacks the one that this host, or those that the caller, wants.
     fn check_and_unpack(
         &self,
         image: &Found,
-        platform: Option<&Platform>,
+        platforms: &[Platform],
+        blobs: &Loaded<'_>,
         hold: &mut Hold,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), ImageError> {
-        let mut chosen = self.choose(&image.target, platform)?;
-        if chosen.is_none() && platform.is_some() {
-            chosen = self.choose(&image.target, None)?;
+        let mut chosen = Vec::new();
+        for platform in platforms {
+            chosen.extend(self.choose(&image.target, Some(platform))?.map(|manifest| (manifest, platform.clone())));
         }
-        let Some(descriptor) = chosen else {
-            return Err(ImageError::Invalid(format!(
-                "none of the platforms of {} is in the archive",
-                image.target.digest
-            )));
-        };
-        let Target::Manifest(manifest) = self.target(&descriptor)? else {
+        if chosen.is_empty() {
+            let wanted = platforms.first().cloned().unwrap_or_else(Platform::host);
+            chosen.extend(self.choose(&image.target, None)?.map(|manifest| (manifest, wanted)));
+        }
+        if chosen.is_empty() {
+            let what = &image.target.digest;
+            return Err(ImageError::Invalid(format!("none of the platforms of {what} is in the archive")));
+        }
+        chosen.iter().try_for_each(|(manifest, wanted)| self.check_platform(manifest, wanted, blobs, hold, progress))
+    }
+
+    /// Makes sure that a platform of an image is whole, and unpacks it if it is the wanted one.
+    fn check_platform(
+        &self,
+        descriptor: &Descriptor,
+        wanted: &Platform,
+        blobs: &Loaded<'_>,
+        hold: &mut Hold,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), ImageError> {
+        let Target::Manifest(manifest) = self.target(descriptor)? else {
             return Err(ImageError::Invalid(format!("{} is no manifest", descriptor.digest)));
         };
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             self.check_blob(blob)?;
         }
         let config = self.config(&manifest.config.digest)?;
-        if !config.document.platform().matches(platform.unwrap_or(&Platform::host())) {
+        if !config.document.platform().matches(wanted) {
             return Ok(());
         }
         let told = &mut |blob: &Descriptor, step: Step| {
@@ -113,7 +173,7 @@ impl Images {
             };
             progress(Progress::layer(&blob.digest, status, Detail::Bytes { current, total: blob.size }));
         };
-        self.unpacked(&manifest, &config, hold, told)?;
+        self.unpacked_from(blobs, &manifest, &config, hold, told)?;
         Ok(())
     }
 
@@ -144,7 +204,7 @@ impl Images {
         for name in &image.names {
             progress(Progress::Stream(format!("Loaded image: {}\n", name.familiar())));
         }
-        Ok(LoadedImage { id, names: image.names })
+        Ok(LoadedImage { id, names: image.names, unwanted: Vec::new() })
     }
 
     fn must_have(&self, image: &LoadedImage, platform: &Platform) -> Result<(), ImageError> {

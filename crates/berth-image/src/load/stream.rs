@@ -3,7 +3,7 @@
 //! One thread reads, hashes and writes; another syncs what is whole and makes it visible, so that the disk works while the archive streams.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{BufReader, Read, Write as _},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -32,6 +32,8 @@ pub(super) struct Contents {
     pub manifest: Option<Vec<u8>>,
     /// Everything else, by its path in the archive.
     blobs: HashMap<Vec<u8>, (Digest, u64)>,
+    /// Those of them that were not here before.
+    pub fresh: HashSet<Digest>,
     /// Old archives of Docker hold a layer once and link to it.
     links: HashMap<Vec<u8>, Vec<u8>>,
 }
@@ -99,7 +101,10 @@ pub(super) fn read(
             (Kind::File, b"manifest.json") => contents.manifest = Some(archive.read_all(MAX_DOCUMENT)?),
             (Kind::File, b"oci-layout" | b"repositories") => {}
             (Kind::File, path) => {
-                let blob = ingest(images, path, &member, &mut archive, whole)?;
+                let (blob, is_fresh) = ingest(images, path, &member, &mut archive, whole)?;
+                if is_fresh {
+                    contents.fresh.insert(blob.0.clone());
+                }
                 contents.blobs.insert(path.to_vec(), blob);
             }
             (Kind::Symlink, path) => {
@@ -116,20 +121,21 @@ pub(super) fn read(
     Ok(contents)
 }
 
+/// A blob with its size, and whether it was not here before.
 fn ingest<R: std::io::BufRead>(
     images: &Images,
     path: &[u8],
     member: &Member,
     archive: &mut TarReader<R>,
     whole: &SyncSender<Finished>,
-) -> Result<(Digest, u64), ImageError> {
+) -> Result<((Digest, u64), bool), ImageError> {
     let content = &images.inner.content;
     let promised = promised_digest(path);
     if let Some(digest) = &promised
         && content.size(digest) == Some(member.size)
         && content.hold(digest)?
     {
-        return Ok((digest.clone(), member.size));
+        return Ok(((digest.clone(), member.size), false));
     }
     let mut ingest = content.ingest(promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
     loop {
@@ -143,9 +149,11 @@ fn ingest<R: std::io::BufRead>(
     }
     let finished = ingest.finish(promised.as_ref())?;
     let blob = (finished.digest().clone(), finished.bytes());
+    // Waiting for its sync, it can be read, but not be held yet: only one that was here before can.
+    let is_fresh = !content.hold(&blob.0)?;
     // The other end is gone only after a failure, which is reported from there.
     let _ = whole.send(finished);
-    Ok(blob)
+    Ok((blob, is_fresh))
 }
 
 /// The digest that a path of a layout promises: `blobs/sha256/<hex>`.

@@ -30,13 +30,13 @@ impl Fixture {
     }
 
     pub fn load(&self, archive: &[u8]) -> Result<Vec<LoadedImage>, ImageError> {
-        self.images.load(archive, None, &mut |_| {})
+        self.images.load(archive, &[], &mut |_| {})
     }
 
     /// What a load says, without the progress of layers.
     pub fn load_says(&self, archive: &[u8]) -> String {
         let mut said = String::new();
-        let result = self.images.load(archive, None, &mut |progress| {
+        let result = self.images.load(archive, &[], &mut |progress| {
             if let Progress::Stream(text) = progress {
                 said.push_str(&text);
             }
