@@ -60,3 +60,26 @@ pub struct DistributionInspect {
     /// For which platforms there is something; `null` where that is not known.
     pub platforms: Option<Vec<Platform>>,
 }
+
+/// The manifests behind a name at its registry. Not of the reference API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RemoteManifests {
+    /// Whether the name points to an index; its manifests are in its order.
+    pub index: bool,
+    /// The manifests.
+    pub manifests: Vec<RemoteManifest>,
+}
+
+/// A manifest as it is at its registry.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RemoteManifest {
+    /// Its name.
+    #[serde(rename = "Ref")]
+    pub reference: String,
+    /// Where it is, and for which platform.
+    pub descriptor: Descriptor,
+    /// Its bytes, in base64.
+    pub raw: String,
+}

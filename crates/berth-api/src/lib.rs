@@ -19,6 +19,7 @@ pub mod event;
 pub mod exec;
 pub mod host_config;
 pub mod image;
+pub mod image_mount;
 pub mod mount;
 pub mod network;
 pub mod ordered;

@@ -289,7 +289,10 @@ fn positional(entry: &Entry, given: &[String], cx: &Context) -> Completion {
             containers(cx, |_| true)
         }
         ("image", "history" | "tag") if !first => return Completion::default(),
-        ("image", "history" | "inspect" | "push" | "rm" | "save" | "tag" | "ls") => images(cx),
+        (
+            "image",
+            "history" | "inspect" | "mount" | "pin" | "push" | "rm" | "save" | "tag" | "ls" | "unmount" | "unpin",
+        ) => images(cx),
         ("image", "import" | "load") => return Completion::files(),
         ("volume", "inspect" | "rm") => volumes(cx),
         ("network", "inspect" | "rm") => networks(cx),

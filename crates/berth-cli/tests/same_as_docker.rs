@@ -305,7 +305,7 @@ const MISSING_FLAGS: &[&str] =
     &["use-api-socket", "checkpoint", "checkpoint-dir", "disable-content-trust", "kernel-memory"];
 
 /// Flags that docker does not have.
-const OWN_FLAGS: &[&str] = &["explain", "net-delay", "net-loss", "net-rate"];
+const OWN_FLAGS: &[&str] = &["dry-run", "explain", "net-delay", "net-loss", "net-rate"];
 
 #[test]
 fn help_has_the_same_usage_and_flags() {

@@ -174,21 +174,29 @@ fn push_header(head: &mut String, name: &str, value: &str) {
     head.push_str("\r\n");
 }
 
+/// How much of a stream is sent as one chunk, in bytes.
+const CHUNK: usize = 256 * 1024;
+/// Room for the line before a chunk, which has its size in hex.
+const SIZE_LINE: usize = 18;
+
 /// The outer error is the reader's, the inner one the connection's.
 fn send_chunks(connection: &mut Connection, reader: &mut dyn Read) -> Result<io::Result<()>, ClientError> {
-    let mut buffer = vec![0; 64 * 1024];
+    // Each chunk is put together in its place, and leaves in one write.
+    let mut buffer = vec![0; SIZE_LINE + CHUNK + 2];
     loop {
-        let count = match reader.read(&mut buffer) {
+        let count = match reader.read(&mut buffer[SIZE_LINE..SIZE_LINE + CHUNK]) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
         };
         if count == 0 {
             return Ok(connection.write_all(b"0\r\n\r\n"));
         }
-        let mut chunk = format!("{count:x}\r\n").into_bytes();
-        chunk.extend_from_slice(&buffer[..count]);
-        chunk.extend_from_slice(b"\r\n");
-        if let Err(error) = connection.write_all(&chunk) {
+        let line = format!("{count:x}\r\n");
+        let start = SIZE_LINE - line.len();
+        buffer[start..SIZE_LINE].copy_from_slice(line.as_bytes());
+        let end = SIZE_LINE + count;
+        buffer[end..end + 2].copy_from_slice(b"\r\n");
+        if let Err(error) = connection.write_all(&buffer[start..end + 2]) {
             return Ok(Err(error));
         }
     }

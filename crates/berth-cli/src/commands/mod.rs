@@ -6,6 +6,7 @@ pub mod completion;
 pub mod container;
 pub mod image;
 pub mod inspect;
+pub mod manifest;
 pub mod network;
 pub mod registry;
 pub mod system;
@@ -30,6 +31,7 @@ pub static ALL: &[&Entry] = &[
     &image::inspect::ENTRY,
     &image::load::ENTRY,
     &image::ls::ENTRY,
+    &image::mount::ENTRY,
     &image::pin::PIN,
     &image::pin::UNPIN,
     &image::prune::ENTRY,
@@ -38,7 +40,9 @@ pub static ALL: &[&Entry] = &[
     &image::rm::ENTRY,
     &image::save::ENTRY,
     &image::tag::ENTRY,
+    &image::unmount::ENTRY,
     &inspect::ENTRY,
+    &manifest::inspect::ENTRY,
     &network::connect::ENTRY,
     &network::create::ENTRY,
     &network::disconnect::ENTRY,
@@ -85,6 +89,7 @@ pub static ALL: &[&Entry] = &[
 pub static GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("manifest", "Manage image manifests and manifest lists"),
     ("network", "Manage networks"),
     ("system", "Manage Berth"),
     ("volume", "Manage volumes"),

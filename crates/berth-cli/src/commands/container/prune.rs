@@ -5,7 +5,7 @@ use berth_client::Client;
 use clap::Args;
 
 use crate::filter::{Filter, Filters};
-use crate::prune::{Pruned, confirmed};
+use crate::prune::{Mode, Pruned, confirmed};
 use crate::{Arity, CliError, Command, Context, Entry};
 
 /// The command.
@@ -15,6 +15,9 @@ pub static ENTRY: Entry =
 /// Removes all containers that do not run.
 #[derive(Args)]
 pub struct Prune {
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Provide filter values (e.g. "until=<timestamp>")
     #[arg(long, value_name = "filter")]
     filter: Vec<Filter>,
@@ -26,14 +29,16 @@ pub struct Prune {
 impl Command for Prune {
     fn run(self, cx: &mut Context) -> Result<(), CliError> {
         let warning = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?";
-        confirmed(cx, self.force, warning)?;
-        prune(cx.client()?, &Filters::of(&self.filter).with_configured(cx.config()))?.tell(cx)
+        let mode = Mode::of(self.dry_run);
+        confirmed(cx, mode, self.force, warning)?;
+        prune(cx.client()?, &Filters::of(&self.filter).with_configured(cx.config()), mode)?.tell(cx, mode)
     }
 }
 
 /// Removes the stopped containers that the filters leave.
-pub(crate) fn prune(client: &Client, filters: &Filters) -> Result<Pruned, CliError> {
+pub(crate) fn prune(client: &Client, filters: &Filters, mode: Mode) -> Result<Pruned, CliError> {
     let request = client.post("/containers/prune").query_opt("filters", filters.to_query().as_deref());
-    let answer: PruneResponse = request.send()?.json()?;
-    Ok(Pruned::of_names("Deleted Containers:", answer.containers_deleted, answer.space_reclaimed))
+    let answer: PruneResponse = mode.ask(request).send()?.json()?;
+    let headline = mode.headline("Deleted Containers:", "Would delete containers:");
+    Ok(Pruned::of_names(headline, answer.containers_deleted, answer.space_reclaimed))
 }

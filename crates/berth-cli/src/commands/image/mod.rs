@@ -5,6 +5,8 @@ pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod ls;
+pub mod mount;
+mod mounted;
 pub mod pin;
 pub mod prune;
 pub mod pull;
@@ -13,6 +15,7 @@ pub mod rm;
 pub mod save;
 pub mod tag;
 mod tree;
+pub mod unmount;
 
 use berth_model::Platform;
 

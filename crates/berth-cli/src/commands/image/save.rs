@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use clap::Args;
 
@@ -46,6 +48,45 @@ impl Command for Save {
         }
         output.take(&mut request.send()?)
     }
+}
+
+/// How much is copied at a time, in bytes: archives are large.
+const COPY: usize = 256 * 1024;
+
+fn copy(source: &mut dyn Read, out: &mut impl Write, mut told: impl FnMut(usize)) -> io::Result<()> {
+    let mut buffer = vec![0; COPY];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                out.write_all(&buffer[..count])?;
+                told(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// So many bytes are worth a sync of their own.
+const EARLY_SYNC: usize = 32 << 20;
+
+/// Copies to a file and syncs it: the disk works while the archive comes, so that little is left to do at the end.
+fn copy_to_disk(source: &mut dyn Read, mut file: &File) -> io::Result<()> {
+    let (ask, asked) = sync_channel::<()>(1);
+    std::thread::scope(|scope| {
+        // Only a head start: the sync that counts, with its error, is the one at the end.
+        scope.spawn(move || asked.iter().for_each(|()| drop(file.sync_data())));
+        let mut unsynced = 0;
+        copy(source, &mut file, |count| {
+            unsynced += count;
+            if unsynced >= EARLY_SYNC && ask.try_send(()).is_ok() {
+                unsynced = 0;
+            }
+        })?;
+        drop(ask);
+        file.sync_all()
+    })
 }
 
 /// Where an archive goes: standard output, or a file that appears only when it is complete.
@@ -100,15 +141,15 @@ impl Output {
     pub(crate) fn take(self, source: &mut dyn Read) -> Result<(), CliError> {
         match self {
             Output::Stdout => {
-                let mut out = io::stdout().lock();
-                io::copy(source, &mut out)?;
-                Ok(out.flush()?)
+                // The lock's own buffer would only cost a copy; nobody else writes here.
+                let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                Ok(copy(source, &mut out, |_| {})?)
             }
             Output::File { mut file, mut partial, path } => {
-                let written = io::copy(source, &mut file).and_then(|_| match partial.0.is_some() {
-                    true => file.sync_all(),
-                    false => Ok(()),
-                });
+                let written = match partial.0.is_some() {
+                    true => copy_to_disk(source, &file),
+                    false => copy(source, &mut file, |_| {}),
+                };
                 let placed = written.and_then(|()| match partial.0.as_ref() {
                     Some(from) => std::fs::rename(from, &path),
                     None => Ok(()),

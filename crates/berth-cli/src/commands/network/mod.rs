@@ -15,11 +15,12 @@ use berth_client::Client;
 
 use crate::CliError;
 use crate::filter::Filters;
-use crate::prune::Pruned;
+use crate::prune::{Mode, Pruned};
 
 /// Removes networks that no container uses; networks take no space.
-pub(crate) fn prune(client: &Client, filters: &Filters) -> Result<Pruned, CliError> {
+pub(crate) fn prune(client: &Client, filters: &Filters, mode: Mode) -> Result<Pruned, CliError> {
     let request = client.post("/networks/prune").query_opt("filters", filters.to_query().as_deref());
-    let answer: PruneResponse = request.send()?.json()?;
-    Ok(Pruned::of_names("Deleted Networks:", answer.networks_deleted, 0))
+    let answer: PruneResponse = mode.ask(request).send()?.json()?;
+    let headline = mode.headline("Deleted Networks:", "Would delete networks:");
+    Ok(Pruned::of_names(headline, answer.networks_deleted, 0))
 }

@@ -1,13 +1,12 @@
 //! `berth system prune`.
 
 use berth_client::Client;
-use berth_model::decimal_size;
 use clap::Args;
 
 use crate::commands::{container, image, network, volume};
 use crate::filter::{Filter, Filters};
 use crate::human::natural_order;
-use crate::prune::{Pruned, confirmed};
+use crate::prune::{Mode, Pruned, confirmed};
 use crate::{Arity, CliError, Command, Context, Entry};
 
 /// The command.
@@ -19,6 +18,9 @@ pub struct Prune {
     /// Remove all unused images not just dangling ones
     #[arg(short, long)]
     all: bool,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Provide filter values (e.g. "label=<key>=<value>")
     #[arg(long, value_name = "filter")]
     filter: Vec<Filter>,
@@ -37,21 +39,26 @@ impl Command for Prune {
             return Err(CliError::message("ERROR: The \"until\" filter is not supported with \"--volumes\""));
         }
         let all_filters = filters.with_configured(cx.config());
-        confirmed(cx, self.force, &self.question(&all_filters))?;
+        let mode = Mode::of(self.dry_run);
+        confirmed(cx, mode, self.force, &self.question(&all_filters))?;
         let client = cx.client()?;
         let mut bytes = 0;
         let mut account = |pruned: Pruned| {
             bytes += pruned.bytes;
             if pruned.text.is_empty() { Ok(()) } else { cx.say(pruned.text) }
         };
-        account(container::prune::prune(client, &all_filters)?)?;
-        account(network::prune(client, &all_filters)?)?;
+        let containers = container::prune::prune(client, &all_filters, mode)?;
+        let gone = containers.names.clone();
+        account(containers)?;
+        account(network::prune(client, &all_filters, mode)?)?;
         if self.volumes {
-            account(volume::prune::prune(client, &all_filters)?)?;
+            account(volume::prune::prune(client, &all_filters, mode, &gone)?)?;
         }
-        account(image::prune::prune(client, self.all, all_filters.clone())?)?;
-        account(build_cache(client, self.all, &all_filters)?)?;
-        cx.say(format!("Total reclaimed space: {}", decimal_size(bytes as f64, 4)))
+        account(image::prune::prune(client, self.all, all_filters.clone(), mode, &gone)?)?;
+        if mode == Mode::Remove {
+            account(build_cache(client, self.all, &all_filters)?)?;
+        }
+        cx.say(mode.sum(bytes))
     }
 }
 

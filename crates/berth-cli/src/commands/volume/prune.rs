@@ -5,7 +5,7 @@ use berth_client::Client;
 use clap::Args;
 
 use crate::filter::{Filter, Filters};
-use crate::prune::{Pruned, confirmed};
+use crate::prune::{Mode, Pruned, confirmed};
 use crate::{Arity, CliError, Command, Context, Entry};
 
 /// The command.
@@ -18,6 +18,9 @@ pub struct Prune {
     /// Remove all unused volumes, not just anonymous ones
     #[arg(short, long)]
     all: bool,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Provide filter values (e.g. "label=<label>")
     #[arg(long, value_name = "filter")]
     filter: Vec<Filter>,
@@ -39,14 +42,16 @@ impl Command for Prune {
         let warning = format!(
             "WARNING! This will remove {which} not used by at least one container.\nAre you sure you want to continue?"
         );
-        confirmed(cx, self.force, &warning)?;
-        prune(cx.client()?, &filters)?.tell(cx)
+        let mode = Mode::of(self.dry_run);
+        confirmed(cx, mode, self.force, &warning)?;
+        prune(cx.client()?, &filters, mode, &[])?.tell(cx, mode)
     }
 }
 
-/// Removes the unused volumes that the filters leave.
-pub(crate) fn prune(client: &Client, filters: &Filters) -> Result<Pruned, CliError> {
+/// Removes the unused volumes that the filters leave; a plan is made as if the containers `without` were gone.
+pub(crate) fn prune(client: &Client, filters: &Filters, mode: Mode, without: &[String]) -> Result<Pruned, CliError> {
     let request = client.post("/volumes/prune").query_opt("filters", filters.to_query().as_deref());
-    let answer: PruneResponse = request.send()?.json()?;
-    Ok(Pruned::of_names("Deleted Volumes:", answer.volumes_deleted, answer.space_reclaimed))
+    let answer: PruneResponse = mode.ask_without(request, without).send()?.json()?;
+    let headline = mode.headline("Deleted Volumes:", "Would delete volumes:");
+    Ok(Pruned::of_names(headline, answer.volumes_deleted, answer.space_reclaimed))
 }

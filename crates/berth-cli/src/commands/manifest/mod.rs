@@ -1,0 +1,3 @@
+//! `berth manifest ...`.
+
+pub mod inspect;
