@@ -222,6 +222,9 @@ directives! {
     /// Layers that a push sends at once [default: 5]
     #[arg(long, value_name = "NUMBER")]
     max_concurrent_uploads: usize = "max-concurrent-uploads",
+    /// How often in a row a download may break off without having brought anything [default: 5]
+    #[arg(long, value_name = "NUMBER")]
+    max_download_attempts: u32 = "max-download-attempts",
     /// Size of the image store from which images are removed that were not used for long [default: no limit]
     #[arg(long, value_name = "SIZE")]
     #[serde(deserialize_with = "text_or_number")]

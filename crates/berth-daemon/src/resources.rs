@@ -15,12 +15,14 @@ mod events;
 mod execs;
 mod firewall;
 mod image_check;
+mod image_mounts;
 mod image_transfer;
 pub(crate) mod images;
 mod network_tap;
 mod networks;
 mod not_yet;
 mod registry;
+mod remote_manifests;
 mod search;
 mod system;
 mod volumes;
@@ -43,9 +45,11 @@ pub static ENDPOINTS: &[&[Endpoint]] = &[
     execs::ENDPOINTS,
     images::ENDPOINTS,
     image_check::ENDPOINTS,
+    image_mounts::ENDPOINTS,
     search::ENDPOINTS,
     image_transfer::ENDPOINTS,
     registry::ENDPOINTS,
+    remote_manifests::ENDPOINTS,
     volumes::ENDPOINTS,
     networks::ENDPOINTS,
     firewall::ENDPOINTS,

@@ -29,6 +29,8 @@ const TLS_PORT: u16 = 2376;
 /// Layers that go from and to registries at once, as docker's daemon has it.
 const DOWNLOADS: usize = 3;
 const UPLOADS: usize = 5;
+/// How often a download is tried.
+const DOWNLOAD_ATTEMPTS: u32 = 5;
 /// A day: what was worth pulling this morning is worth keeping till tonight.
 const DEFAULT_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Where certificates and settings of single registries are, ours before docker's.
@@ -59,6 +61,8 @@ pub struct Settings {
     pub registries: HostSettings,
     /// Layers that a pull fetches at once.
     pub downloads: usize,
+    /// How often in a row a download may break off without having brought anything.
+    pub download_attempts: u32,
     /// Layers that a push sends at once.
     pub uploads: usize,
     /// How large the image store may become.
@@ -130,10 +134,18 @@ pub fn understand(directives: &Directives) -> Result<(Settings, EngineConfig), S
         debug,
         registries: registries(directives)?,
         downloads: directives.max_concurrent_downloads.filter(|count| *count > 0).unwrap_or(DOWNLOADS),
+        download_attempts: download_attempts(directives)?,
         uploads: directives.max_concurrent_uploads.filter(|count| *count > 0).unwrap_or(UPLOADS),
         budget: budget(directives)?,
     };
     Ok((settings, engine))
+}
+
+fn download_attempts(directives: &Directives) -> Result<u32, SettingsError> {
+    match directives.max_download_attempts {
+        Some(0) => Err(wrong("max-download-attempts", "0", "a download is tried once at least")),
+        given => Ok(given.unwrap_or(DOWNLOAD_ATTEMPTS)),
+    }
 }
 
 /// How large the image store may become; whatever it likes if nobody says.

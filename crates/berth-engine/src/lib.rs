@@ -245,6 +245,14 @@ impl Engine {
         container::prune(&self.inner, select).await
     }
 
+    /// What [`Engine::prune`] would take away now.
+    ///
+    /// # Errors
+    /// An internal one if the engine stops.
+    pub async fn would_prune(&self, select: impl Fn(&ContainerView) -> bool + Send) -> Result<Pruned, EngineError> {
+        container::would_prune(&self.inner, select).await
+    }
+
     /// Changes the size of a container's terminal.
     ///
     /// # Errors

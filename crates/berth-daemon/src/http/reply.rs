@@ -180,6 +180,8 @@ impl BodyWriter {
 
 impl io::Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // All at once: growing step by step would copy what is there each time.
+        self.buffer.reserve(bytes.len().max(WRITE_CHUNK - self.buffer.len()));
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= WRITE_CHUNK {
             self.flush()?;

@@ -242,7 +242,10 @@ async fn prune(call: Call) -> Result<Reply, ApiError> {
         until.is_none_or(|until| view.created <= until)
             && filters.labels(|name| view.spec.config.labels.get(name).map(String::as_str))
     };
-    let pruned = call.daemon.engine.prune(select).await?;
+    let engine = &call.daemon.engine;
+    // Not of the reference API: tells what would go.
+    let pruned =
+        if call.query.flag("dry-run") { engine.would_prune(select).await? } else { engine.prune(select).await? };
     Ok(Reply::json(&PruneResponse {
         containers_deleted: (!pruned.removed.is_empty()).then_some(pruned.removed),
         space_reclaimed: pruned.reclaimed,

@@ -47,7 +47,8 @@ async fn check(call: Call) -> Result<Reply, ApiError> {
         let fetch = |reference: &ImageRef| -> Result<(), ImageError> {
             let cancel = Cancel::default();
             let source = RegistryResolver::open(&daemon.registries, reference, &credentials, &cancel)?;
-            let width = Width::of_layers(daemon.settings.downloads);
+            let settings = &daemon.settings;
+            let width = Width::of_layers(settings.downloads).with_attempts(settings.download_attempts);
             let options = PullOptions { platform: None, source: Some(Arc::new(source)), cancel, width };
             daemon.engine.images().pull(reference, &options, &mut |_| {}).map(drop)
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use berth_api::progress::ProgressMessage;
+use berth_distribution::DistributionError;
 use berth_engine::Engine;
 use berth_image::{ImageError, ImportOptions, Progress, PullOptions, Pulled, RegistryResolver, Width, image_name};
 use berth_model::{Cancel, ImageRef, Platform};
@@ -14,7 +15,7 @@ use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::reply::{BodyWriter, Chunks, Payload, Reply};
 use crate::http::router::{Endpoint, endpoint};
-use crate::resources::images::publish;
+use crate::resources::images::{publish, users};
 use crate::resources::registry;
 use crate::translate::image;
 
@@ -105,13 +106,13 @@ where
 }
 
 async fn load(mut call: Call) -> Result<Reply, ApiError> {
-    let platform = image::platform(call.query.text("platform"))?;
+    let platforms = image::platforms(call.query.all("platform"))?;
     let quiet = call.query.flag_or("quiet", true);
     let upload = call.upload()?;
     let engine = call.daemon.engine.clone();
     // Clients of the reference engine expect every failure of a load inside the stream (B024).
     with_messages(move |messages| {
-        if let Err(error) = load_archive(&engine, upload, platform.as_ref(), quiet, messages) {
+        if let Err(error) = load_archive(&engine, upload, &platforms, quiet, messages) {
             messages.send(&ProgressMessage::failure(error.to_string()));
         }
         Ok(())
@@ -122,7 +123,7 @@ async fn load(mut call: Call) -> Result<Reply, ApiError> {
 fn load_archive(
     engine: &Engine,
     upload: Upload,
-    platform: Option<&Platform>,
+    platforms: &[Platform],
     quiet: bool,
     messages: &mut Messages,
 ) -> Result<(), ImageError> {
@@ -132,10 +133,14 @@ fn load_archive(
             messages.send(&image::progress(&progress));
         }
     };
-    let loaded = engine.images().load(upload, platform, &mut show);
+    let loaded = engine.images().load(upload, platforms, &mut show);
     let loaded = loaded.inspect_err(|_| engine.discard_unneeded_content())?;
-    for image in loaded {
+    for image in &loaded {
         publish(engine, "load", &image.id, image.id.as_str());
+    }
+    let unwanted: Vec<_> = loaded.into_iter().flat_map(|image| image.unwanted).collect();
+    if !unwanted.is_empty() {
+        engine.images().discard_manifests(&unwanted, &|| users(engine))?;
     }
     Ok(())
 }
@@ -151,14 +156,17 @@ async fn save_all(call: Call) -> Result<Reply, ApiError> {
 }
 
 async fn save(call: Call, names: Vec<String>) -> Result<Reply, ApiError> {
-    let platform = image::platform(call.query.text("platform"))?;
+    let platforms = image::platforms(call.query.all("platform"))?;
     let engine = call.daemon.engine.clone();
     // What is wrong with the names is found out before the head is sent; after it only the stream can break off.
     let checked = {
-        let (engine, names, platform) = (engine.clone(), names.clone(), platform.clone());
+        let (engine, names, platforms) = (engine.clone(), names.clone(), platforms.clone());
         Daemon::blocking(move || {
             for name in &names {
-                engine.images().resolve_for(name, platform.as_ref())?;
+                engine.images().resolve(name)?;
+                for platform in &platforms {
+                    engine.images().resolve_for(name, Some(platform))?;
+                }
             }
             Ok(())
         })
@@ -167,7 +175,7 @@ async fn save(call: Call, names: Vec<String>) -> Result<Reply, ApiError> {
     let (chunks, payload) = Payload::stream();
     tokio::task::spawn_blocking(move || {
         let mut writer = BodyWriter::new(chunks);
-        let saved = engine.images().save(&names, platform.as_ref(), &mut writer);
+        let saved = engine.images().save(&names, &platforms, &mut writer);
         for id in saved.iter().flatten() {
             publish(&engine, "save", id, id.as_str());
         }
@@ -195,6 +203,16 @@ async fn create(call: Call) -> Result<Reply, ApiError> {
     }
 }
 
+/// The words for a server that is no registry (golden).
+pub(super) fn not_fetched(error: &DistributionError) -> ApiError {
+    match error {
+        DistributionError::Request { method, url, source } => {
+            ApiError::new(error.kind(), format!("{method} \"{url}\": {source}"))
+        }
+        error => ApiError::new(error.kind(), error.to_string()),
+    }
+}
+
 /// Imports what the request brings (`-`), or what lies at a URL.
 async fn import(mut call: Call, platform: Option<Platform>, source: String) -> Result<Reply, ApiError> {
     let repo = call.query.text("repo");
@@ -214,9 +232,9 @@ async fn import(mut call: Call, platform: Option<Platform>, source: String) -> R
             None => {
                 // Without a scheme it is a host's, as other engines have it.
                 let url = if source.contains("://") { source } else { format!("http://{source}") };
-                messages.send(&ProgressMessage::status(format!("Downloading from {url}")));
                 let fetched = daemon.registries.download(&url, &Cancel::default());
-                let fetched = fetched.map_err(|error| ApiError::new(error.kind(), error.to_string()))?;
+                let fetched = fetched.map_err(|error| not_fetched(&error))?;
+                messages.send(&ProgressMessage::status(format!("Downloading from {url}")));
                 engine.images().import(fetched, options)
             }
         };
@@ -245,7 +263,7 @@ async fn pull(call: Call, reference: ImageRef, platform: Option<Platform>) -> Re
             platform,
             source: Some(Arc::new(source.map_err(ImageError::from)?)),
             cancel: options_cancel,
-            width: Width::of_layers(daemon.settings.downloads),
+            width: Width::of_layers(daemon.settings.downloads).with_attempts(daemon.settings.download_attempts),
         };
         let images = daemon.engine.images();
         let mut show = |progress: Progress| messages.send(&image::progress(&progress));

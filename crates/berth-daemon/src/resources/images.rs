@@ -1,6 +1,6 @@
 //! Images: list, inspect, history, tag, remove, prune.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use berth_api::image::PruneResponse;
 use berth_engine::Engine;
@@ -43,9 +43,17 @@ pub fn users(engine: &Engine) -> Vec<ImageUser> {
     let user = |view: &std::sync::Arc<berth_engine::ContainerView>| ImageUser {
         container: view.id.clone(),
         image: view.spec.image_id.clone(),
+        platform: view.spec.platform.clone(),
         running: view.state.is_running(),
     };
     containers.iter().map(user).collect()
+}
+
+/// The same without containers that would be gone by then: what a prune of everything would remove depends on what went before.
+fn users_without(engine: &Engine, gone: &HashSet<String>) -> Vec<ImageUser> {
+    let mut users = users(engine);
+    users.retain(|user| !gone.contains(user.container.as_str()));
+    users
 }
 
 /// Tells what happened to an image.
@@ -181,13 +189,14 @@ async fn tag(call: Call) -> Result<Reply, ApiError> {
 }
 
 async fn remove(call: Call) -> Result<Reply, ApiError> {
-    if call.query.get("platforms").is_some() {
-        return Err(ApiError::not_implemented("removing single platforms of an image is not there yet"));
-    }
+    let platforms = image::platforms(call.query.all("platforms"))?;
     let options = RemoveOptions { force: call.query.flag("force") };
     let (engine, name) = (call.daemon.engine.clone(), call.object);
     let gone = Daemon::blocking(move || {
-        let gone = engine.images().remove(&name, options, &|| users(&engine))?;
+        let gone = match platforms.as_slice() {
+            [] => engine.images().remove(&name, options, &|| users(&engine))?,
+            platforms => engine.images().remove_platforms(&name, platforms, options, &|| users(&engine))?,
+        };
         publish_removed(&engine, &gone);
         Ok(gone)
     })
@@ -225,6 +234,7 @@ async fn prune(call: Call) -> Result<Reply, ApiError> {
     let dangling_only = filters.boolean("dangling")?.unwrap_or(true);
     // Not of the reference API: tells what would go.
     let dry_run = call.query.flag("dry-run");
+    let gone: HashSet<String> = call.query.all("without").map(str::to_owned).collect();
     let until = image_moment(&filters)?;
     let daemon = std::sync::Arc::clone(&call.daemon);
     let pruned = Daemon::blocking(move || {
@@ -237,7 +247,7 @@ async fn prune(call: Call) -> Result<Reply, ApiError> {
         };
         let images = daemon.engine.images();
         if dry_run {
-            return Ok(images.would_prune(&select, &|| users(&daemon.engine))?);
+            return Ok(images.would_prune(&select, &|| users_without(&daemon.engine, &gone))?);
         }
         let pruned = images.prune(&select, &|| users(&daemon.engine))?;
         publish_removed(&daemon.engine, &pruned.removed);

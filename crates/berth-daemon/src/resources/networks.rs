@@ -134,6 +134,11 @@ async fn prune(call: Call) -> Result<Reply, ApiError> {
         filters.labels(|label| network.labels.get(label).map(String::as_str))
             && before.is_none_or(|moment| network.created <= moment)
     };
-    let deleted = call.daemon.engine.prune_networks(select).await?;
+    let engine = &call.daemon.engine;
+    // Not of the reference API: tells what would go.
+    let deleted = match call.query.flag("dry-run") {
+        true => engine.would_prune_networks(select).await?,
+        false => engine.prune_networks(select).await?,
+    };
     Ok(Reply::json(&PruneResponse { networks_deleted: (!deleted.is_empty()).then_some(deleted) }))
 }

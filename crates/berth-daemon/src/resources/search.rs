@@ -43,7 +43,7 @@ async fn search(call: Call) -> Result<Reply, ApiError> {
     let found = Daemon::blocking(move || {
         let limit = usize::try_from(limit).unwrap_or(1);
         let found = daemon.registries.search(&term, limit, &credentials, &Cancel::default());
-        found.map_err(|error| ApiError::new(error.kind(), error.to_string()))
+        found.map_err(|error| super::image_transfer::not_fetched(&error))
     })
     .await?;
     let wanted = found.into_iter().filter(|one| {

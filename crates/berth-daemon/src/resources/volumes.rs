@@ -97,9 +97,12 @@ async fn prune(call: Call) -> Result<Reply, ApiError> {
     }
     let all = call.version.before(42) || wants_all(&filters)?;
     let daemon = Arc::clone(&call.daemon);
+    // Not of the reference API: tells what would go.
+    let gone: Vec<String> = call.query.all("without").map(str::to_owned).collect();
+    let mode = if call.query.flag("dry-run") { Prune::Tell { without: gone } } else { Prune::Remove };
     let (deleted, reclaimed) = Daemon::blocking(move || {
         let _one_at_a_time = daemon.begin_prune()?;
-        prune_volumes(&daemon.engine, &filters, all)
+        prune_volumes(&daemon.engine, &filters, all, &mode)
     })
     .await?;
     Ok(Reply::json(&PruneResponse { volumes_deleted: Some(deleted), space_reclaimed: reclaimed }))
@@ -119,22 +122,38 @@ fn wants_all(filters: &Filters) -> Result<bool, ApiError> {
     }
 }
 
-fn prune_volumes(engine: &Engine, filters: &Filters, all: bool) -> Result<(Vec<String>, u64), ApiError> {
+/// Whether a prune removes, or only tells what it would.
+enum Prune {
+    Remove,
+    /// If these containers were gone.
+    Tell {
+        without: Vec<String>,
+    },
+}
+
+fn prune_volumes(engine: &Engine, filters: &Filters, all: bool, mode: &Prune) -> Result<(Vec<String>, u64), ApiError> {
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     for found in engine.volumes().list()? {
         let name = found.name.as_str();
         let chosen = (all || found.anonymous) && filters.labels(|label| found.labels.get(label).map(String::as_str));
-        if !chosen || !users(engine, name).is_empty() {
+        let mut used_by = users(engine, name);
+        if let Prune::Tell { without } = mode {
+            used_by.retain(|container| !without.contains(container));
+        }
+        if !chosen || !used_by.is_empty() {
             continue;
         }
         let size = engine.volumes().size(&found).unwrap_or(0);
         // A container that came for it in between keeps it.
-        if engine.volumes().remove(name, &users(engine, name)).is_ok() {
+        let tells = matches!(mode, Prune::Tell { .. });
+        if tells || engine.volumes().remove(name, &users(engine, name)).is_ok() {
             deleted.push(name.to_owned());
             reclaimed += size;
         }
     }
-    let attributes = [("reclaimed".to_owned(), reclaimed.to_string())].into();
-    engine.events().publish(EventKind::Volume, "prune", "", attributes);
+    if matches!(mode, Prune::Remove) {
+        let attributes = [("reclaimed".to_owned(), reclaimed.to_string())].into();
+        engine.events().publish(EventKind::Volume, "prune", "", attributes);
+    }
     Ok((deleted, reclaimed))
 }

@@ -199,6 +199,11 @@ pub fn platform(text: &str) -> Result<Option<Platform>, ApiError> {
         .map_err(|error: berth_model::InvalidPlatform| ApiError::invalid(format!("failed to parse platform: {error}")))
 }
 
+/// Reads several platforms, each a document; empty ones count for nothing.
+pub fn platforms<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Platform>, ApiError> {
+    texts.filter_map(|text| platform(text).transpose()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

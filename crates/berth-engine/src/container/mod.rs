@@ -34,7 +34,7 @@ pub(crate) use create::{create, paths_of};
 pub(crate) use files::Visit;
 pub(crate) use load::load;
 pub(crate) use mounts::clean as clean_path;
-pub(crate) use prune::{PruneTurn, prune};
+pub(crate) use prune::{PruneTurn, prune, would_prune};
 pub(crate) use record::{Recorded, from_row};
 pub(crate) use registry::Registry;
 pub(crate) use remove::remove_directory;

@@ -35,6 +35,27 @@ impl Drop for PruneTurn<'_> {
     }
 }
 
+/// Whether a prune may take a container.
+fn is_idle(view: &ContainerView) -> bool {
+    matches!(view.state.word(), "created" | "exited")
+}
+
+/// What [`prune`] would remove now.
+pub(crate) async fn would_prune(
+    engine: &Arc<Inner>,
+    select: impl Fn(&ContainerView) -> bool + Send,
+) -> Result<Pruned, EngineError> {
+    let views = engine.registry.views();
+    let ids: Vec<_> = views.iter().filter(|view| is_idle(view) && select(view)).map(|view| view.id.clone()).collect();
+    let inner = Arc::clone(engine);
+    blocking(move || {
+        let size = |id| inner.snapshots.usage(id).unwrap_or(0);
+        let reclaimed = ids.iter().map(size).sum();
+        Ok(Pruned { removed: ids.iter().map(ToString::to_string).collect(), reclaimed })
+    })
+    .await
+}
+
 /// Removes what does not run and is selected.
 pub(crate) async fn prune(
     engine: &Arc<Inner>,
@@ -44,8 +65,7 @@ pub(crate) async fn prune(
     let mut pruned = Pruned::default();
     for handle in engine.registry.handles() {
         let view = handle.view();
-        let idle = matches!(view.state.word(), "created" | "exited");
-        if !idle || !select(&view) {
+        if !is_idle(&view) || !select(&view) {
             continue;
         }
         let (inner, id) = (Arc::clone(engine), view.id.clone());

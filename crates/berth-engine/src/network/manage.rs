@@ -98,6 +98,29 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The names of the networks that [`Engine::prune_networks`] would remove now.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn would_prune_networks(
+        &self,
+        select: impl Fn(&Network) -> bool + Send + 'static,
+    ) -> Result<Vec<String>, EngineError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let (all, endpoints) = (inner.networks.list(), inner.networks.endpoints()?);
+            let is_used = |network: &Network| {
+                endpoints.iter().any(|record| record.network == network.id)
+                    || (network.config_only && all.iter().any(|other| other.network.config_from == network.name))
+            };
+            let goes = |network: &Network| !network.is_predefined() && !is_used(network) && select(network);
+            Ok(all.iter().map(|info| &info.network).filter(|network| goes(network)).map(|n| n.name.clone()).collect())
+        })
+        .await
+    }
+}
+
 impl Inner {
     fn remove_network(&self, name: &str) -> Result<(), EngineError> {
         let network = self.networks.remove(name)?;
