@@ -162,6 +162,16 @@ impl Account {
         pids
     }
 
+    /// Kills some of its processes, and waits until they are gone with all their threads: one that still writes holds its locks.
+    pub fn kill(&self, pids: &[u32]) {
+        pids.iter().for_each(|&pid| kill(pid));
+        let threads = |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && pids.iter().any(|pid| threads(pid) > 1 || !is_zombie(*pid)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends every process of the engine except one, and waits until they are gone.
     pub fn end_all(&self, except: Option<u32>) {
         let deadline = Instant::now() + PATIENCE;
@@ -170,10 +180,7 @@ impl Account {
             let mut some = false;
             for pid in pids {
                 some = true;
-                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                    // It may have gone by itself.
-                    let _ = kill_process(pid, Signal::KILL);
-                }
+                kill(pid);
             }
             if !some || Instant::now() > deadline {
                 return;
@@ -238,6 +245,13 @@ fn collect(directory: &Path, pids: &mut Vec<u32>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&entry.path(), pids);
         }
+    }
+}
+
+fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have gone by itself.
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 

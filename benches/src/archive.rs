@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 /// The size of the bigger image, in bytes.
 const MIXED: u64 = 100_000_000;
+/// The size of each layer of [`layered`], in bytes, within one file.
+pub const LAYER: u64 = 50 << 20;
 
 /// Debian's busybox as `NAME:latest`.
 pub fn busybox(directory: &Path, name: &str, mark: usize) -> Result<PathBuf> {
@@ -81,9 +83,8 @@ pub fn gzip(archive: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(format!("{}.gz", archive.display())))
 }
 
-/// An image of several layers of about 50 MB each, with files as a distribution has them.
+/// An image of several layers of about 50 MiB each, with files as a distribution has them.
 pub fn layered(directory: &Path, name: &str, layers: usize) -> Result<PathBuf> {
-    const SIZE: u64 = 50 << 20;
     let path = directory.join(format!("{name}.tar"));
     let mut archive = tar::Builder::new(BufWriter::new(File::create(&path).context("making an archive")?));
     let (mut ids, mut members) = (Vec::new(), Vec::new());
@@ -97,7 +98,7 @@ pub fn layered(directory: &Path, name: &str, layers: usize) -> Result<PathBuf> {
             let content = content(&mut random, size as usize, at % 4);
             file(&mut layer, &format!("layer{number}/d{}/f{at}", at % 40), &content)?;
             total += size;
-            if total > SIZE {
+            if total > LAYER {
                 break;
             }
         }
@@ -121,6 +122,38 @@ pub fn layered(directory: &Path, name: &str, layers: usize) -> Result<PathBuf> {
     file(&mut archive, &document, configuration.as_bytes())?;
     let manifest = json!([{ "Config": document, "RepoTags": [format!("{name}:latest")], "Layers": members }]);
     file(&mut archive, "manifest.json", manifest.to_string().as_bytes())?;
+    archive.into_inner()?.flush()?;
+    Ok(path)
+}
+
+/// Many images, `NAME:0` and so on, each with a configuration of its own and all with the same small layer.
+pub fn crowd(directory: &Path, name: &str, count: usize) -> Result<PathBuf> {
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    header.set_mode(0o644);
+    layer.append_data(&mut header, "etc/mark", std::io::empty())?;
+    let layer = layer.into_inner()?;
+    let id = hex(&Sha256::digest(&layer));
+    let path = directory.join(format!("{name}.tar"));
+    let mut archive = tar::Builder::new(BufWriter::new(File::create(&path).context("making an archive")?));
+    let member = format!("{id}/layer.tar");
+    file(&mut archive, &member, &layer)?;
+    let mut entries = Vec::new();
+    for number in 0..count {
+        let configuration = json!({
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "os": "linux",
+            "created": "2026-01-01T00:00:00Z",
+            "config": { "Cmd": ["sh"], "Labels": { "number": number.to_string() } },
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{id}")] },
+        });
+        let configuration = configuration.to_string();
+        let document = format!("{}.json", hex(&Sha256::digest(configuration.as_bytes())));
+        file(&mut archive, &document, configuration.as_bytes())?;
+        entries.push(json!({ "Config": document, "RepoTags": [format!("{name}:{number}")], "Layers": [member] }));
+    }
+    file(&mut archive, "manifest.json", serde_json::Value::from(entries).to_string().as_bytes())?;
     archive.into_inner()?.flush()?;
     Ok(path)
 }

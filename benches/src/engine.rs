@@ -45,6 +45,8 @@ impl Kind {
     pub const ALL: [Self; 6] = [Self::Berth, Self::Docker, Self::Podman, Self::BerthRuntime, Self::Crun, Self::Runc];
     /// Those with images, networks and a list of containers.
     pub const ENGINES: [Self; 3] = [Self::Berth, Self::Docker, Self::Podman];
+    /// Those with a daemon.
+    pub const DAEMONS: [Self; 2] = [Self::Berth, Self::Docker];
     /// Those whose traffic is measured.
     pub const CARRIERS: [Self; 3] = [Self::Berth, Self::Docker, Self::DockerNoProxy];
     /// Those that have a name service.
@@ -219,6 +221,15 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// Starts the daemon again that was killed, with what it left.
+    pub fn restart(&mut self, program: &Path) -> Result<()> {
+        match self.kind {
+            Kind::Berth => self.start_berth(program),
+            Kind::Docker => self.start_docker(),
+            Kind::Podman | Kind::BerthRuntime | Kind::Crun | Kind::Runc => Ok(()),
+        }
     }
 
     /// Everything beside the hand that lives now is a daemon; what comes later belongs to a container.

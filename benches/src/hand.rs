@@ -25,6 +25,9 @@ use crate::account::Account;
 /// The first word that makes this program a hand.
 pub const WORD: &str = "--hand";
 
+/// How long commands may take, besides some time for each.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// What a hand is asked.
 #[derive(Serialize, Deserialize)]
 enum Request {
@@ -123,7 +126,7 @@ impl Hand {
 
     /// Runs commands. All must end well.
     pub fn run(&mut self, batch: Batch) -> Result<Outcome> {
-        let patience = Duration::from_secs(60) + Duration::from_secs(3) * u32::try_from(batch.jobs.len())?;
+        let patience = PATIENCE + Duration::from_secs(3) * u32::try_from(batch.jobs.len())?;
         match self.ask(&Request::Run(batch), patience)? {
             Answer::Done(Outcome { failure: Some(failure), .. }) | Answer::Failed(failure) => bail!(failure),
             Answer::Done(outcome) => Ok(outcome),

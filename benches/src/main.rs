@@ -9,6 +9,7 @@
 
 mod account;
 mod archive;
+mod cutter;
 mod disk;
 mod engine;
 mod groups;
@@ -17,10 +18,12 @@ mod machine;
 mod options;
 mod plot;
 mod program;
+mod registry;
 mod report;
 mod results;
 mod series;
 mod statistics;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -30,6 +33,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == hand::WORD) {
         return hand::serve(&words[1..]);
+    }
+    if words.first().is_some_and(|word| word == cutter::WORD) {
+        return cutter::serve(&words[1..]);
     }
     let outcome = match Options::parse(&words) {
         Ok(Wish::Help) => {

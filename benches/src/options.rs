@@ -12,7 +12,7 @@ Measures Berth beside docker, podman, crun and runc, as far as they are installe
 
 Usage: cargo run --release -p bench -- [GROUP...] [OPTION...]
 
-Groups (default: all but debian, registry, traffic and names):
+Groups (default: all but debian, registry, cuts, archive, traffic and names):
   run       run --rm of `true`, without network and on the default bridge
   ports     the same with a published port
   burst     what the default bridge adds to it, one by one and in bursts of 100
@@ -23,6 +23,9 @@ Groups (default: all but debian, registry, traffic and names):
   runtime   run of a bundle by the OCI runtimes
   debian    loading a Debian root file system (debootstrap makes it, from a mirror)
   registry  pull and push of an image of 1.1 GB in 22 layers, with Debian's docker-registry
+  cuts      the same pull on a line that is cut every 16 MB, the daemon killed twice: bytes that move
+  archive   load and save of an image of 4 GB, and the memory that takes
+  images    the list of 1,000 images
   traffic   throughput to published ports and between containers (iperf3), docker with and without its proxy
   names     answers of the name services for containers; how many are lost while the daemon is killed 20 times
 
@@ -37,9 +40,6 @@ Options:
   --write           also write docs/benchmarks.md, its data and its plots; groups not measured now are kept
   --render          only write them again from the data there is
 ";
-
-/// Groups that are measured only when they are named.
-const OPTIONAL: [Group; 4] = [Group::Debian, Group::Registry, Group::Traffic, Group::Names];
 
 /// What to do.
 pub enum Wish {
@@ -121,7 +121,7 @@ impl Options {
             }
         }
         if options.groups.is_empty() {
-            options.groups = Group::ALL.into_iter().filter(|&group| !OPTIONAL.contains(&group)).collect();
+            options.groups = Group::ALL.into_iter().filter(|group| !Group::LARGE.contains(group)).collect();
         }
         Ok(Wish::Measure(options))
     }
@@ -166,8 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_debian_is_the_default() {
-        assert!(!parse("").expect("no words").groups.contains(&Group::Debian));
+    fn what_takes_long_is_measured_only_when_it_is_named() {
+        let groups = parse("").expect("no words").groups;
+        assert!(groups.contains(&Group::Run) && !groups.contains(&Group::Debian) && !groups.contains(&Group::Archive));
     }
 
     #[test]

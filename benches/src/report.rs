@@ -122,26 +122,38 @@ fn bars(report: &Report, row: &Row) -> Vec<(String, String, String, bool)> {
             ours <= theirs,
         ));
     }
-    let peers = ["docker", "docker-noproxy"].into_iter().filter_map(|name| report.peer(&row.case, name).and_then(wall));
-    let docker = peers.min_by(f64::total_cmp);
-    if let (Some(times), Some(ours), Some(theirs)) = (row.times, wall(row), docker) {
-        // Where it is about being as fast, the throughput is the share.
-        let share = |times: f64| match times {
-            few if few < 2.0 => format!("{few:.2} of docker's throughput"),
-            many => format!("1/{many:.0} of docker"),
-        };
-        bars.push(("wall".to_owned(), share(theirs / ours), share(times), theirs / ours >= times));
+    let peers: Vec<&Row> = ["docker", "docker-noproxy"].into_iter().filter_map(|name| report.peer(&row.case, name)).collect();
+    for (measure, times) in [(Measure::Wall, row.times), (Measure::Cpu, row.cpu_times)] {
+        let best = peers.iter().filter_map(|peer| median(peer, measure)).min_by(f64::total_cmp);
+        if let (Some(times), Some(ours), Some(theirs)) = (times, median(row, measure), best) {
+            bars.push((heading(measure).to_lowercase(), share(theirs / ours), share(times), theirs / ours >= times));
+        }
     }
     bars
 }
 
+/// One part of so many, exactly where they are few. Where it is about being as fast, the speed says more.
+fn share(times: f64) -> String {
+    match times {
+        few if few < 2.0 => format!("{few:.2} of docker's speed"),
+        some if some < 10.0 => format!("1/{some:.1} of docker"),
+        many => format!("1/{many:.0} of docker"),
+    }
+}
+
+fn median(row: &Row, measure: Measure) -> Option<f64> {
+    row.figures.get(&measure).map(|figure| figure.median)
+}
+
 fn wall(row: &Row) -> Option<f64> {
-    row.figures.get(&Measure::Wall).map(|figure| figure.median)
+    median(row, Measure::Wall)
 }
 
 fn table(report: &Report) -> String {
-    let measures: Vec<Measure> =
-        [Measure::Wall, Measure::Cpu, Measure::Memory].into_iter().filter(|&measure| report.has(measure)).collect();
+    let measures: Vec<Measure> = [Measure::Wall, Measure::Cpu, Measure::Memory, Measure::Bytes]
+        .into_iter()
+        .filter(|&measure| report.has(measure))
+        .collect();
     let mut text = String::from("| case | engine | samples |");
     let mut rule = String::from("|---|---|--:|");
     for &measure in &measures {
@@ -165,7 +177,7 @@ fn line(report: &Report, row: &Row, measures: &[Measure]) -> String {
         format!("| {} | {} | {} |", row.case, row.engine, count.map(|count| count.to_string()).unwrap_or_default());
     if let Some(failure) = &row.failure {
         let _ = write!(text, " failed: {} |", failure.replace('|', " "));
-        text.push_str(&" |".repeat(measures.len() * 2 - 1));
+        text.push_str(&" |".repeat((measures.len() * 2).saturating_sub(1)));
         return text + " |\n";
     }
     for measure in measures {
@@ -197,6 +209,7 @@ fn heading(measure: Measure) -> &'static str {
         Measure::Wall => "Wall",
         Measure::Cpu => "CPU",
         Measure::Memory => "Memory",
+        Measure::Bytes => "Received",
     }
 }
 
@@ -205,8 +218,8 @@ pub fn value(measure: Measure, number: f64) -> String {
     let (number, unit) = match measure {
         Measure::Wall | Measure::Cpu if number.abs() >= 10_000.0 => (number / 1e3, "s"),
         Measure::Wall | Measure::Cpu => (number, "ms"),
-        Measure::Memory if number.abs() >= 10_240.0 => (number / 1024.0, "MiB"),
-        Measure::Memory => (number, "KiB"),
+        Measure::Memory | Measure::Bytes if number.abs() >= 10_240.0 => (number / 1024.0, "MiB"),
+        Measure::Memory | Measure::Bytes => (number, "KiB"),
     };
     let digits = if number.abs() >= 100.0 {
         0

@@ -17,6 +17,8 @@ pub enum Measure {
     Cpu,
     /// In KiB.
     Memory,
+    /// What came over the network, in KiB.
+    Bytes,
 }
 
 /// What Berth wants to reach.
@@ -43,6 +45,9 @@ pub struct Row {
     /// Docker's median time is to be at least so many times ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<f64>,
+    /// Docker's median processor time is to be at least so many times ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_times: Option<f64>,
     /// Why there are no figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -57,6 +62,7 @@ impl Row {
             figures: BTreeMap::new(),
             bars: Vec::new(),
             times: None,
+            cpu_times: None,
             failure: None,
         }
     }

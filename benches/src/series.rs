@@ -43,8 +43,7 @@ pub fn turns(
                     }
                 }
                 Err(error) => {
-                    eprintln!("    {}: {error:#}", engines[number].kind.name());
-                    failures.insert(number, format!("{error:#}"));
+                    failures.insert(number, said(&engines[number], &error));
                 }
             }
         }
@@ -57,6 +56,13 @@ pub fn turns(
     let case = cases.first().map_or("any", String::as_str);
     rows.extend(failures.into_iter().map(|(number, reason)| failed(case, &engines[number], &reason)));
     rows
+}
+
+/// Says at once why an engine failed, and gives the reason.
+pub fn said(engine: &Engine, error: &anyhow::Error) -> String {
+    let reason = format!("{error:#}");
+    eprintln!("    {}: {reason}", engine.kind.name());
+    reason
 }
 
 /// A row that says why it has no figures, in the first words of the reason.

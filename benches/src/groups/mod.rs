@@ -1,7 +1,10 @@
 //! What is measured, a file for each group.
 
+mod archive;
+mod cuts;
 mod burst;
 mod exec;
+mod images;
 mod load;
 mod many;
 mod names;
@@ -21,7 +24,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    archive, disk,
+    disk,
     engine::{self, Engine, Kind},
     machine::{self, Machine, Others},
     options::Options,
@@ -54,6 +57,12 @@ pub enum Group {
     Debian,
     /// `pull` and `push`.
     Registry,
+    /// `pull` on a bad line.
+    Cuts,
+    /// `load` and `save` of a large image.
+    Archive,
+    /// `images`.
+    Images,
     /// Throughput of networks.
     Traffic,
     /// Name services.
@@ -62,7 +71,7 @@ pub enum Group {
 
 impl Group {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Run,
         Self::Ports,
         Self::Burst,
@@ -73,9 +82,16 @@ impl Group {
         Self::Runtime,
         Self::Debian,
         Self::Registry,
+        Self::Cuts,
+        Self::Archive,
+        Self::Images,
         Self::Traffic,
         Self::Names,
     ];
+
+    /// Those that are measured only when they are named: they need a mirror, or minutes and much room.
+    pub const LARGE: [Self; 6] =
+        [Self::Debian, Self::Registry, Self::Cuts, Self::Archive, Self::Traffic, Self::Names];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -90,6 +106,9 @@ impl Group {
             Self::Runtime => "runtime",
             Self::Debian => "debian",
             Self::Registry => "registry",
+            Self::Cuts => "cuts",
+            Self::Archive => "archive",
+            Self::Images => "images",
             Self::Traffic => "traffic",
             Self::Names => "names",
         }
@@ -113,6 +132,9 @@ impl Group {
             Self::Runtime => "OCI runtimes: `run` of a bundle that runs `true`",
             Self::Debian => "`load` of a Debian root file system",
             Self::Registry => "`pull` and `push` of a large image, with a registry on loopback",
+            Self::Cuts => "`pull` on a bad line",
+            Self::Archive => "`load` and `save` of an image of 4 GB",
+            Self::Images => "`images` where there are 1,000",
             Self::Traffic => "1 GB by TCP (iperf3)",
             Self::Names => "Questions for the name of a container, from eight clients inside another one",
         }
@@ -124,6 +146,7 @@ impl Group {
         let others = Others::look();
         let kinds: &[Kind] = match self {
             Self::Runtime => &Kind::RUNTIMES,
+            Self::Cuts | Self::Archive | Self::Images => &Kind::DAEMONS,
             Self::Traffic => &Kind::CARRIERS,
             Self::Names => &Kind::NAMERS,
             _ => &Kind::ENGINES,
@@ -147,6 +170,9 @@ impl Group {
             Self::Runtime => runtime::measure,
             Self::Debian => load::measure_debian,
             Self::Registry => registry::measure,
+            Self::Cuts => cuts::measure,
+            Self::Archive => archive::measure,
+            Self::Images => images::measure,
             Self::Traffic => traffic::measure,
             Self::Names => names::measure,
         };
@@ -229,7 +255,7 @@ impl Field<'_> {
     }
 
     fn load_image(&mut self) -> Result<()> {
-        let archive = archive::busybox(self.directory, IMAGE, 0).context("making the image")?;
+        let archive = crate::archive::busybox(self.directory, IMAGE, 0).context("making the image")?;
         let archive = archive.display().to_string();
         let mut kept = Vec::new();
         for mut engine in std::mem::take(&mut self.engines) {
@@ -249,5 +275,12 @@ fn set_bars(rows: &mut [Row], case: &str, bars: &[(Measure, f64)], times: Option
     for row in rows.iter_mut().filter(|row| row.case == case && row.engine == Kind::Berth.name()) {
         row.bars = bars.iter().map(|&(measure, most)| Bar { measure, most }).collect();
         row.times = times;
+    }
+}
+
+/// How many times more processor time than ours docker shall take.
+fn set_cpu_times(rows: &mut [Row], case: &str, times: f64) {
+    for row in rows.iter_mut().filter(|row| row.case == case && row.engine == Kind::Berth.name()) {
+        row.cpu_times = Some(times);
     }
 }
