@@ -70,6 +70,45 @@ fn import_and_load() {
 }
 
 #[test]
+fn pull() {
+    let berth = start();
+    let registry = berth_testkit::Registry::start(crate::BERTH, berth.sandbox(), 5000, &[]);
+    let path = berth.sandbox().path().display().to_string();
+    // A layer of 6 MiB that cannot be compressed.
+    assert_eq!(
+        berth.sandbox().shell(&format!("cd {path} && head -c 6291456 /dev/urandom > noise && tar -cf noise.tar noise")),
+        ""
+    );
+    berth.run(&format!("import {path}/noise.tar localhost:5000/noise:1")).succeeds();
+    berth.run("push localhost:5000/noise:1").succeeds();
+    berth.run("rmi localhost:5000/noise:1").succeeds();
+    let layers = || std::fs::read_dir(berth.sandbox().visible_root().join("snapshots/layers")).expect("layers").count();
+    let before = layers();
+    // While the blob comes, and while it is unpacked.
+    for free in [0, 2_000, 9_000] {
+        berth.sandbox().leave_free(free);
+        is_full(&berth.run("pull -q localhost:5000/noise:1"), 1, &berth.root());
+        berth.run("images -q localhost:5000/noise").prints("");
+        assert_eq!(layers(), before, "no layer is half there");
+        berth.run("exec live echo here").prints("here\n");
+    }
+    berth.sandbox().leave_free(40_000);
+    let sent = || {
+        let metrics = registry.request("GET", "/metrics", &[], b"").text();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("berth_registry_response_bytes_total{route=\"blob\",class=\"2xx\"}"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = sent();
+    berth.run("pull -q localhost:5000/noise:1").prints("localhost:5000/noise:1\n");
+    assert!(sent() - before < 5 << 20, "what came before is not fetched again: {}", sent() - before);
+    berth.run("fsck").shows("all good");
+    berth.run("rmi localhost:5000/noise:1").succeeds();
+    goes_on(&berth);
+}
+
+#[test]
 fn create_and_the_databases() {
     let berth = start();
     let before = berth.footprint();

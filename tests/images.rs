@@ -60,6 +60,53 @@ fn other_people_s_tools_read_what_we_save() {
     assert_ne!(berth.run("images -q").succeeds(), "");
 }
 
+/// Debian's tools as judges of what is committed and saved: each sees the same files, and none that were removed.
+#[test]
+fn other_people_s_tools_see_what_was_committed() {
+    let berth = start();
+    berth
+        .run(
+            "run --name made busybox sh -c 'echo new > /etc/new; chown 5:6 /etc/new; rm -r /root; ln -s new /etc/link'",
+        )
+        .succeeds();
+    berth.run("commit -c 'CMD [\"/etc/new\"]' -c 'ENV a=b' made committed:7").succeeds();
+    berth.run("rm made").succeeds();
+    let path = berth.sandbox().path();
+    berth.run(&format!("save -o {}/saved.tar committed:7", path.display())).succeeds();
+    std::fs::write(path.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("a file");
+    assert_eq!(
+        berth.sandbox().shell(&format!("mkdir {0}/layout && tar -C {0}/layout -xf {0}/saved.tar", path.display())),
+        ""
+    );
+    let tool = |line: &str| {
+        let program = line.split(' ').next().unwrap_or_default();
+        if !std::path::Path::new("/usr/bin").join(program).exists() {
+            eprintln!("{program} is not installed: not compared");
+            return None;
+        }
+        let mut command = berth.sandbox().command("sh");
+        let line = format!("cd {} && export TMPDIR=$PWD HOME=$PWD && {line}", path.display());
+        Some(berth_testkit::Outcome::of(command.args(["-c", &line]), b"").succeeds())
+    };
+    let look = "cat etc/new && stat -c %u:%g etc/new && readlink etc/link && test ! -e root && test -x bin/busybox && echo all";
+    let expected = "new\n5:6\nnew\nall\n";
+    for kind in ["docker-archive:saved.tar", "oci-archive:saved.tar"] {
+        let Some(found) = tool(&format!("skopeo inspect --config {kind}")) else { continue };
+        let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+        assert_eq!(found["config"]["Cmd"], serde_json::json!(["/etc/new"]), "{kind}");
+        assert_eq!(found["rootfs"]["diff_ids"].as_array().map(Vec::len), Some(2), "{kind}");
+    }
+    if tool("umoci unpack --image layout:7 bundle").is_some() {
+        assert_eq!(berth.sandbox().shell(&format!("cd {}/bundle/rootfs && {look}", path.display())), expected);
+    }
+    let buildah = "buildah --root $PWD/store --runroot $PWD/run-store --storage-driver vfs";
+    if tool(&format!("{buildah} from --signature-policy policy.json --name judge oci-archive:saved.tar")).is_some() {
+        let found = tool(&format!("buildah --version > /dev/null && cd \"$({buildah} mount judge)\" && {look}"));
+        assert_eq!(found.as_deref(), Some(expected.trim_end()));
+        tool(&format!("{buildah} umount judge && {buildah} rm judge"));
+    }
+}
+
 /// The one file below a directory whose name begins so.
 fn blob_of_at_least(directory: &std::path::Path, bytes: u64) -> std::path::PathBuf {
     let entries = std::fs::read_dir(directory).expect("blobs").flatten();
@@ -93,7 +140,9 @@ fn fsck_finds_and_repairs_what_is_damaged() {
     .expect("mode");
     let busy = berth.run("fsck --repair");
     assert!(
-        busy.exits(1).stdout.contains("/tmp has mode 700 instead of 1777; a running container uses it: stop it first")
+        busy.exits(1)
+            .stdout
+            .contains("/tmp has mode 700 instead of 1777; a running container or a mount uses it: end that first")
     );
     berth.run("rm -f user").succeeds();
     berth.run("fsck --repair").shows("unpacked again");
@@ -163,7 +212,33 @@ fn the_tree_shows_platforms() {
 
 #[test]
 fn the_store_stays_within_its_budget() {
-    let berth = berth_testkit::Berth::start_empty(crate::BERTH, &["--gc-max-size", "9MB", "--gc-keep", "0s"]);
+    // The configuration file says it; the flags of the same names say it as well, but not both.
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("daemon.json");
+    let daemon = |words: &[&str]| {
+        let output = std::process::Command::new(crate::BERTH).args(["daemon", "--validate"]).args(words).output();
+        let output = output.expect("run");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let path = file.to_string_lossy();
+    for (text, refused) in [
+        (r#"{"gc-max-size": "much"}"#, "gc-max-size"),
+        (r#"{"gc-max-size": 9000000, "gc-keep": "soon"}"#, "gc-keep"),
+        (r#"{"gc-max": 1}"#, "unknown field `gc-max`"),
+        (r#"{"max-download-attempts": 0}"#, "a download is tried once at least"),
+        (r#"{"max-concurrent-downloads": "x"}"#, "invalid type"),
+    ] {
+        std::fs::write(&file, text).expect("write");
+        let (is_fine, said) = daemon(&["--config-file", &path]);
+        assert!(!is_fine && said.contains(refused), "{text}: {said}");
+    }
+    let options = r#"{"gc-max-size": 9000000, "gc-keep": "0s", "max-concurrent-downloads": 2, "max-concurrent-uploads": 1,
+                      "max-download-attempts": 2}"#;
+    std::fs::write(&file, options).expect("write");
+    assert!(daemon(&["--config-file", &path]).0);
+    assert!(daemon(&["--config-file", &path, "--gc-max-size", "9MB"]).1.contains("--gc-max-size"));
+    assert!(daemon(&["--max-download-attempts", "0"]).1.contains("max-download-attempts"));
+    let berth = berth_testkit::Berth::start_empty(crate::BERTH, &["--config-file", &path]);
     let tar = berth.sandbox().path().join("one.tar");
     let import = |name: &str| {
         let mut builder = tar::Builder::new(Vec::new());
@@ -194,9 +269,6 @@ fn the_store_stays_within_its_budget() {
     crate::eventually("an unpinned one goes", || !names().contains("first"));
     assert!(names().contains("second") && names().contains("sixth"));
     berth.run("rm user").succeeds();
-    let refused =
-        std::process::Command::new(crate::BERTH).args(["daemon", "--gc-max-size", "much"]).output().expect("run");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("gc-max-size"), "{refused:?}");
 }
 
 #[test]

@@ -83,6 +83,10 @@ fn what_one_client_pushes_the_other_pulls() {
     berth.run("pull -a localhost:5000/a/busybox").shows("2: Pulling from a/busybox");
     berth.run("tag busybox localhost:5000/b:1").succeeds();
     berth.run("push localhost:5000/b:1").shows("Mounted from a/busybox");
+    // Where it was is remembered, also when no name says so any more.
+    berth.run("rmi localhost:5000/b:1 localhost:5000/a/busybox:2").succeeds();
+    berth.run("tag busybox localhost:5000/c:1").succeeds();
+    berth.run("push localhost:5000/c:1").shows("Mounted from b");
     berth.run("pull localhost:5000/nosuch").fails(
         1,
         "failed to resolve reference \"localhost:5000/nosuch:latest\": localhost:5000/nosuch:latest: not found",

@@ -282,7 +282,16 @@ impl Replay {
                 self.kept.insert(name, exchange.body(&head, "GET"));
             }
             Step::Send(name) => self.next_body = Some(self.kept[&name].clone()),
-            Step::Registry(port) => self.registries.push(Registry::start(BERTH, self.berth.sandbox(), port, &[])),
+            Step::Registry { port, user } => {
+                let mut options = Vec::new();
+                if let Some(user) = user {
+                    let users = self.berth.sandbox().path().join("users");
+                    std::fs::write(&users, user).expect("a password file");
+                    options = vec!["--htpasswd".to_owned(), users.display().to_string()];
+                }
+                let options: Vec<&str> = options.iter().map(String::as_str).collect();
+                self.registries.push(Registry::start(BERTH, self.berth.sandbox(), port, &options));
+            }
             Step::Bind { name, path, pointer } => {
                 let path = self.fill(&path);
                 let (_, body) = self.berth.api("GET", &path, None);

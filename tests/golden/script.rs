@@ -76,8 +76,11 @@ pub(crate) enum Step {
         path: String,
     },
     Send(String),
-    /// `registry PORT`: starts a registry on that port of the engine's loopback.
-    Registry(u16),
+    /// `registry PORT`: starts a registry on that port of the engine's loopback; `registry PORT NAME:HASH` one that asks for a password.
+    Registry {
+        port: u16,
+        user: Option<String>,
+    },
     /// `bind NAME PATH POINTER`: gives an id to a name, from the answer to a GET.
     Bind {
         name: String,
@@ -158,7 +161,12 @@ impl Step {
             "busybox" => Self::Busybox { name: owned(first), changes: changes(more) },
             "keep" => Self::Keep { name: owned(first), path: owned(more) },
             "send" => Self::Send(owned(rest)),
-            "registry" => Self::Registry(rest.parse().expect("a port")),
+            "registry" => match rest.split_once(' ') {
+                Some((port, user)) => {
+                    Self::Registry { port: port.parse().expect("a port"), user: Some(user.to_owned()) }
+                }
+                None => Self::Registry { port: rest.parse().expect("a port"), user: None },
+            },
             "bind" => {
                 let (path, pointer) = more.split_once(' ').expect("a path and a pointer");
                 Self::Bind { name: owned(first), path: owned(path), pointer: owned(pointer) }

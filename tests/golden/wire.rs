@@ -131,7 +131,13 @@ impl Exchange {
     /// Whether there was more.
     fn more(&mut self) -> std::io::Result<bool> {
         let mut buffer = [0; 1 << 16];
-        let count = self.stream.read(&mut buffer)?;
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                // A socket with a timeout is not gone on with by the kernel, whatever interrupted the thread.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.received.extend(&buffer[..count]);
         Ok(count > 0)
     }
