@@ -227,7 +227,7 @@ impl Engine {
     pub fn restart(&mut self, program: &Path) -> Result<()> {
         match self.kind {
             Kind::Berth => self.start_berth(program),
-            Kind::Docker => self.start_docker(),
+            Kind::Docker | Kind::DockerNoProxy => self.start_docker(),
             Kind::Podman | Kind::BerthRuntime | Kind::Crun | Kind::Runc => Ok(()),
         }
     }

@@ -122,7 +122,8 @@ fn bars(report: &Report, row: &Row) -> Vec<(String, String, String, bool)> {
             ours <= theirs,
         ));
     }
-    let peers: Vec<&Row> = ["docker", "docker-noproxy"].into_iter().filter_map(|name| report.peer(&row.case, name)).collect();
+    let peers: Vec<&Row> =
+        ["docker", "docker-noproxy"].into_iter().filter_map(|name| report.peer(&row.case, name)).collect();
     for (measure, times) in [(Measure::Wall, row.times), (Measure::Cpu, row.cpu_times)] {
         let best = peers.iter().filter_map(|peer| median(peer, measure)).min_by(f64::total_cmp);
         if let (Some(times), Some(ours), Some(theirs)) = (times, median(row, measure), best) {

@@ -1,8 +1,8 @@
 //! What is measured, a file for each group.
 
 mod archive;
-mod cuts;
 mod burst;
+mod cuts;
 mod exec;
 mod images;
 mod load;
@@ -90,8 +90,7 @@ impl Group {
     ];
 
     /// Those that are measured only when they are named: they need a mirror, or minutes and much room.
-    pub const LARGE: [Self; 6] =
-        [Self::Debian, Self::Registry, Self::Cuts, Self::Archive, Self::Traffic, Self::Names];
+    pub const LARGE: [Self; 6] = [Self::Debian, Self::Registry, Self::Cuts, Self::Archive, Self::Traffic, Self::Names];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {

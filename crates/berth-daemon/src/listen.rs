@@ -131,7 +131,7 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 let peer = local_peer(&stream)?;
                 // Beyond the usual limit only with the right to administer networks; without it, it is only slower.
-                drop(rustix::net::sockopt::set_socket_send_buffer_size_force(&stream, SEND_BUFFER));
+                let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&stream, SEND_BUFFER);
                 tokio::spawn(connection::serve(stream, peer, daemon, stopping));
             }
             Listener::Tcp(listener, None) => {

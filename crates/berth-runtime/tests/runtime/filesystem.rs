@@ -265,7 +265,10 @@ fn wrong_mounts_are_refused() {
     let mut bundle = Bundle::new("true");
     std::fs::write(bundle.path().join("file"), "").unwrap();
     bundle.mount(json!({"destination": "/etc", "type": "bind", "source": "file", "options": ["bind"]}));
-    bundle.run().exits(1).fails("at /etc: not a directory: Are you trying to mount a directory onto a file (or vice-versa)?");
+    bundle
+        .run()
+        .exits(1)
+        .fails("at /etc: not a directory: Are you trying to mount a directory onto a file (or vice-versa)?");
 }
 
 fn a_missing_source_is_named() {
