@@ -45,7 +45,8 @@ pub fn measure(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Vec<Row>>
     if effort == Effort::Full {
         fleets.push(fleet(1000, 8, "bridge"));
     }
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    // What an engine does once it is idle belongs to its being idle.
+    std::thread::sleep(std::time::Duration::from_secs(10));
     let mut rows: Vec<Row> = field.engines.iter().filter_map(idle_daemon).collect();
     for fleet in fleets {
         for number in 0..field.engines.len() {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use berth_cgroup::Version;
 use berth_distribution::Registries;
@@ -11,6 +11,7 @@ use berth_engine::spec::CgroupMode;
 
 use crate::host_facts::HostFacts;
 use crate::http::error::ApiError;
+use crate::idle::Activity;
 use crate::list_entries::ListEntries;
 use crate::manifests::Manifests;
 use crate::settings::Settings;
@@ -32,6 +33,8 @@ pub struct Daemon {
     pub manifests: Manifests,
     /// Entries of the container list that were sent before.
     pub list_entries: ListEntries,
+    /// Requests as they come.
+    pub activity: Arc<Activity>,
     /// Held by the one prune that may run.
     pub prune: Mutex<()>,
 }

@@ -12,6 +12,7 @@ pub mod fuzz;
 mod gates;
 mod host_facts;
 mod http;
+mod idle;
 mod list_entries;
 mod listen;
 mod lock;

@@ -20,7 +20,7 @@ use crate::lock::{PidFile, RootLock};
 use crate::manifests::Manifests;
 use crate::options::{self, OptionsError};
 use crate::settings::{self, Settings};
-use crate::{budget, listen, logging};
+use crate::{budget, idle, listen, logging};
 
 /// Threads that serve requests: they only wait, so that two are enough on any host.
 const SERVING_THREADS: usize = 2;
@@ -113,8 +113,10 @@ async fn serve(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn E
         id,
         manifests: Manifests::default(),
         list_entries: ListEntries::default(),
+        activity: Arc::default(),
         prune: std::sync::Mutex::new(()),
     });
+    idle::keep_small(Arc::clone(&daemon.activity));
     if let Some(budget) = daemon.settings.budget {
         budget::keep(&daemon, budget);
     }

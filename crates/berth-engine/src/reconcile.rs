@@ -24,7 +24,7 @@ pub(crate) async fn open(config: EngineConfig) -> Result<Engine, EngineError> {
     let found = crate::container::load(&inner).await?;
     settle(&inner, found).await;
     // The start has touched much that the days after it do not need.
-    berth_sys::heap::release_program();
+    crate::release_memory();
     Ok(Engine { inner })
 }
 

@@ -19,12 +19,17 @@ impl Stack {
 /// Worth its call (some microseconds, and a page fault for each page used again) only for a process with one thread that
 /// has done its one big piece of work and will then wait for days.
 pub fn release_unused(stack: Stack) {
+    release_heap();
+    release_stack(stack);
+}
+
+/// Gives freed memory of the allocator back to the system, in a process with threads too. See malloc_trim(3).
+pub fn release_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches only the allocator's own free memory, under its locks.
     unsafe {
         libc::malloc_trim(0);
     }
-    release_stack(stack);
 }
 
 /// Lets go of the pages of the program file that are mapped by now; what is used again is mapped again, from memory. See madvise(2).

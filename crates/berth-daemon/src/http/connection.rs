@@ -88,6 +88,7 @@ impl Service<Request<Incoming>> for Router {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.daemon.activity.note();
         // hyper looks for the end of the stream before it first polls our future, so this is decided right here.
         self.ignore_eof.store(false, Ordering::Relaxed);
         let route = match missing_host(&request) {
