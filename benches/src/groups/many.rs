@@ -46,7 +46,7 @@ pub fn measure(setting: &Setting<'_>, field: &mut Field<'_>) -> Result<Vec<Row>>
         fleets.push(fleet(1000, 8, "bridge"));
     }
     // What an engine does once it is idle belongs to its being idle.
-    std::thread::sleep(std::time::Duration::from_secs(10));
+    std::thread::sleep(std::time::Duration::from_secs(12));
     let mut rows: Vec<Row> = field.engines.iter().filter_map(idle_daemon).collect();
     for fleet in fleets {
         for number in 0..field.engines.len() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// So long after the last request the daemon counts as idle.
+/// So long after the last request, or at most twice as long, the daemon counts as idle.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Requests as they come.
