@@ -188,7 +188,10 @@ fn a_pull_survives_its_daemon_twice_and_fetches_nothing_again() {
     let mut berth = Berth::start_empty(BERTH, &[]);
     let Some(_registry) = DebianRegistry::start(berth.sandbox(), 5000, false) else { return };
     // What a killed daemon had not read yet is lost: a line holds little, a kernel's loopback megabytes.
-    assert_eq!(berth.sandbox().shell("echo 4096 65536 65536 > /proc/sys/net/ipv4/tcp_rmem 2>&1"), "");
+    for side in ["rmem", "wmem"] {
+        let small = format!("echo 4096 65536 65536 2>&1 > /proc/sys/net/ipv4/tcp_{side}");
+        assert_eq!(berth.sandbox().shell(&small), "");
+    }
     let tar = berth.sandbox().path().join("noise.tar");
     let size = noise_tar(&tar);
     berth.run(&format!("import {} localhost:5000/noise:1", tar.display())).succeeds();

@@ -35,7 +35,9 @@ pub fn serve(words: &[String]) -> ExitCode {
 fn listen(port: &str, server: &str, count: &str) -> Result<()> {
     let (port, server): (u16, u16) = (port.parse()?, server.parse()?);
     // What a killed daemon had not read yet is lost: a line holds little, a kernel's loopback megabytes. Holds for this namespace only.
-    std::fs::write("/proc/sys/net/ipv4/tcp_rmem", "4096 65536 65536").context("making buffers small")?;
+    for side in ["rmem", "wmem"] {
+        std::fs::write(format!("/proc/sys/net/ipv4/tcp_{side}"), "4096 65536 65536").context("making buffers small")?;
+    }
     let file = File::create(count).with_context(|| format!("making {count}"))?;
     let count = Arc::new(Mutex::new(Count { file, bytes: 0 }));
     let listener = TcpListener::bind(("127.0.0.1", port)).context("listening")?;
