@@ -31,30 +31,19 @@ impl Snapshots {
         let layers = layers.as_ref();
         let directory = self.container(id);
         if !directory.join("upper").is_dir() {
-            let recycled =
-                self.inner.trash.recycled().is_some_and(|pooled| std::fs::rename(pooled, &directory).is_ok());
-            if !recycled && let Err(error) = make_fresh(&directory) {
+            // One that is used again is complete before it has the container's name: its list of layers may be that of another image.
+            if let Some(pooled) = self.inner.trash.recycled()
+                && furnish(&pooled, layers, volatile).is_ok()
+                && std::fs::rename(&pooled, &directory).is_ok()
+            {
+                return Ok(());
+            }
+            if let Err(error) = make_fresh(&directory) {
                 self.remove(id);
                 return Err(error);
             }
         }
-        let done = adopt(layers.last().map(PathBuf::as_path), &directory.join("upper"));
-        let done = done.and_then(|()| self.write_layers(&directory, layers, volatile));
-        done.inspect_err(|_| self.remove(id))
-    }
-
-    fn write_layers(&self, directory: &Path, layers: &[PathBuf], volatile: bool) -> Result<(), SnapshotError> {
-        let mut text = format!("{LAYERS_FORMAT}\n").into_bytes();
-        for layer in layers {
-            text.extend_from_slice(layer.file_name().unwrap_or_default().as_bytes());
-            text.push(b'\n');
-        }
-        let path = directory.join("layers");
-        let written = std::fs::write(&path, text).and_then(|()| {
-            // A container that is to survive a crash of the machine survives it whole.
-            if volatile { Ok(()) } else { std::fs::File::open(&path)?.sync_all() }
-        });
-        written.map_err(SnapshotError::io("writing", &path))
+        furnish(&directory, layers, volatile).inspect_err(|_| self.remove(id))
     }
 
     /// The mounts that show a container's root, for the runtime to make inside its mount namespace. With `volatile` the overlay never
@@ -129,7 +118,7 @@ impl Snapshots {
 
     /// Throws away what a container wrote. Called when its mount namespace is gone: the directories are used again.
     pub fn remove(&self, id: &ContainerId) {
-        self.inner.trash.take(&self.container(id));
+        self.inner.trash.take_layer(&self.container(id));
     }
 
     /// Bytes that a container has written, its directories included.
@@ -191,6 +180,23 @@ fn make_fresh(directory: &Path) -> Result<(), SnapshotError> {
         }
     }
     Ok(())
+}
+
+/// Gives a writable layer the look of the root below it, and the list of what lies below.
+fn furnish(directory: &Path, layers: &[PathBuf], volatile: bool) -> Result<(), SnapshotError> {
+    adopt(layers.last().map(PathBuf::as_path), &directory.join("upper"))?;
+    let mut text = format!("{LAYERS_FORMAT}\n").into_bytes();
+    for layer in layers {
+        text.extend_from_slice(layer.file_name().unwrap_or_default().as_bytes());
+        text.push(b'\n');
+    }
+    let path = directory.join("layers");
+    // Mostly the last container was made from the same image.
+    let there = std::fs::read(&path).is_ok_and(|list| list == text);
+    let written = if there { Ok(()) } else { std::fs::write(&path, text) };
+    // A container that is to survive a crash of the machine survives it whole.
+    let written = written.and_then(|()| if volatile { Ok(()) } else { std::fs::File::open(&path)?.sync_all() });
+    written.map_err(SnapshotError::io("writing", &path))
 }
 
 /// A volatile overlay leaves a mark that makes the kernel refuse the next mount, because after a crash of the machine nobody knows what was

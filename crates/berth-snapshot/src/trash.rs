@@ -1,7 +1,7 @@
 //! Deleting costs time, renaming does not: what goes is renamed into the trash, and deleted by a thread of its own when things are quiet.
 //!
 //! The thread waits for a pause, because on ext4 without a journal every deleted inode makes each new one dearer for minutes. Writable layers
-//! are not deleted but emptied, and given to the next container.
+//! are not deleted but emptied, and given to the next container; one that its container left empty needs neither the thread nor the pause.
 
 use std::{
     collections::VecDeque,
@@ -104,6 +104,15 @@ impl Trash {
         self.shared.add(name);
     }
 
+    /// Keeps a writable layer for the next container if its own has written nothing, and throws it away otherwise.
+    pub fn take_layer(&self, path: &Path) {
+        let room = self.shared.lock().pool.len() < POOL;
+        // Whatever is in the way, the thread finds it too, and tells.
+        if !room || !matches!(self.shared.recycle_empty(path), Ok(true)) {
+            self.take(path);
+        }
+    }
+
     /// An emptied writable layer, if there is one.
     pub fn recycled(&self) -> Option<PathBuf> {
         self.shared.lock().pool.pop_front()
@@ -193,8 +202,7 @@ impl Shared {
         let trash = self.root.join("trash");
         let path = trash.join(name);
         let done = (|| {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let top = rustix::fs::open(&trash, flags, Mode::empty())?;
+            let top = open_directory(&trash)?;
             let wanted = self.lock().pool.len() < POOL;
             if wanted && path.join("upper").is_dir() && path.join("work").is_dir() && path.join("layers").is_file() {
                 self.recycle(&top, &path)?;
@@ -208,17 +216,42 @@ impl Shared {
     }
 
     fn recycle(&self, top: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for name in ["upper", "work"] {
-            let directory = rustix::fs::open(path.join(name), flags, Mode::empty())?;
+            let directory = open_directory(&path.join(name))?;
             make_mutable(directory.as_fd());
             self.clear(top, directory.as_fd(), 0)?;
             reset(directory.as_fd())?;
         }
-        rustix::fs::unlink(path.join("layers"))?;
+        self.keep(path)
+    }
+
+    /// As [`Shared::recycle`] where there is nothing to delete but overlay's own marks; says whether that was so.
+    fn recycle_empty(&self, path: &Path) -> rustix::io::Result<bool> {
+        let upper = open_directory(&path.join("upper"))?;
+        let is_entry = |name: &std::ffi::CStr| name != c"." && name != c"..";
+        for entry in Dir::read_from(&upper)? {
+            if is_entry(entry?.file_name()) {
+                return Ok(false);
+            }
+        }
+        make_mutable(upper.as_fd());
+        reset(upper.as_fd())?;
+        // The rest of what overlay keeps there it replaces by itself at the next mount.
+        let mark = path.join("work/work/incompat/volatile");
+        match rustix::fs::unlink(mark.join("dirty")).and_then(|()| rustix::fs::rmdir(&mark)) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+        self.keep(path)?;
+        Ok(true)
+    }
+
+    /// Puts an emptied writable layer where the next container finds it.
+    fn keep(&self, path: &Path) -> rustix::io::Result<()> {
         let pooled = self.root.join("pool").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         rustix::fs::rename(path, &pooled)?;
-        self.lock().pool.push_back(pooled);
+        // The one used last is the one the kernel knows best.
+        self.lock().pool.push_front(pooled);
         Ok(())
     }
 
@@ -250,6 +283,10 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Removes a name, also where a container made it or its directory immutable.

@@ -94,6 +94,28 @@ fn an_image_without_layers_can_be_mounted_too() {
 }
 
 #[test]
+fn a_layer_that_nobody_wrote_to_is_used_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let low = layer(&snapshots, 1, &[], None);
+    snapshots.prepare(&id(1), std::slice::from_ref(&low), true).unwrap();
+    let upper = snapshots.upper(&id(1));
+    let inode = std::fs::metadata(&upper).unwrap().ino();
+    std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    // As the kernel leaves it.
+    let mark = dir.path().join("rw").join(id(1).as_str()).join("work/work/incompat/volatile");
+    std::fs::create_dir_all(&mark).unwrap();
+    std::fs::write(mark.join("dirty"), "").unwrap();
+    snapshots.remove(&id(1));
+    assert_eq!((count(dir.path(), "rw"), count(dir.path(), "trash"), count(dir.path(), "pool")), (0, 0, 1));
+    snapshots.prepare(&id(2), &[low], false).unwrap();
+    let upper = std::fs::metadata(snapshots.upper(&id(2))).unwrap();
+    assert_eq!((upper.ino(), upper.mode() & 0o7777), (inode, 0o755));
+    let work = dir.path().join("rw").join(id(2).as_str()).join("work/work/incompat");
+    assert_eq!(std::fs::read_dir(work).unwrap().count(), 0);
+}
+
+#[test]
 fn writable_layers_are_emptied_and_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::open(dir.path()).unwrap();
