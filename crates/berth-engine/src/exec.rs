@@ -280,6 +280,9 @@ async fn launch(engine: &Arc<Inner>, exec: &ExecView, start: ExecStart) -> Resul
     };
     let action = format!("exec_start: {}", told(&wanted.command));
     engine.publish(&view, &action, [("execID", exec.id.to_string())]);
+    if wanted.privileged {
+        engine.networks.recall(&view.id);
+    }
     fault::point("exec:ready");
     let (response, raw) = shim.exec(&request).await.map_err(|error| match error {
         LaunchError::Failed(failure) => EngineError::Start(failure),

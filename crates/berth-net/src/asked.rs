@@ -30,10 +30,12 @@ impl Wish {
     pub fn is_met_by(&self, ready: &Ready) -> bool {
         self.interface.as_ref().is_none_or(|name| *name == ready.interface)
             && self.mac.is_none_or(|mac| Some(mac) == ready.mac)
-            && self.default_v4
-            && self.default_v6
-            && self.link_local.is_empty()
-            && self.settings.is_empty()
+            && self.is_usual()
+    }
+
+    /// Whether nothing is asked for that cannot be seen of a [`Ready`] one.
+    pub fn is_usual(&self) -> bool {
+        self.default_v4 && self.default_v6 && self.link_local.is_empty() && self.settings.is_empty()
     }
 }
 

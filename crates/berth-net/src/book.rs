@@ -18,6 +18,8 @@ use crate::worker::Wish;
 
 /// How many namespaces without a network wait ready.
 pub(crate) const PREPARED_ISOLATED: usize = 2;
+/// How many namespaces of running containers are remembered: descriptors are few, and what runs for long is not worth one.
+const LENT: usize = 16;
 
 /// A sandbox with an endpoint in it that nobody has yet.
 ///
@@ -66,6 +68,8 @@ struct Entry {
 struct State {
     networks: BTreeMap<HexId, Entry>,
     isolated: Vec<OwnedFd>,
+    /// Namespaces that containers have and cannot change, the oldest first.
+    lent: VecDeque<(ContainerId, OwnedFd)>,
 }
 
 impl Entry {
@@ -306,6 +310,23 @@ impl Book {
     /// How many namespaces without a network wait.
     pub fn count_isolated(&self) -> usize {
         self.lock().isolated.len()
+    }
+
+    /// Remembers a namespace that a container has and cannot change. The one remembered longest may be forgotten for it.
+    pub fn lend(&self, container: ContainerId, netns: OwnedFd) {
+        let mut state = self.lock();
+        state.lent.push_back((container, netns));
+        let forgotten = if state.lent.len() > LENT { state.lent.pop_front() } else { None };
+        drop(state);
+        // Closed after the lock was released.
+        drop(forgotten);
+    }
+
+    /// The namespace that was lent to a container, and no longer is.
+    pub fn recall(&self, container: &ContainerId) -> Option<OwnedFd> {
+        let lent = &mut self.lock().lent;
+        let at = lent.iter().position(|(owner, _)| owner == container)?;
+        lent.remove(at).map(|(_, netns)| netns)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

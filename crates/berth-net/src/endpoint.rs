@@ -162,13 +162,15 @@ impl EndpointRecord {
 pub struct Endpoint {
     record: EndpointRecord,
     netns: OwnedFd,
+    /// Whether it is as the next container would want it.
+    usual: bool,
     undo: Undo,
 }
 
 impl Endpoint {
-    pub(crate) fn new(record: EndpointRecord, netns: OwnedFd, owner: Arc<Inner>) -> Endpoint {
+    pub(crate) fn new(record: EndpointRecord, netns: OwnedFd, usual: bool, owner: Arc<Inner>) -> Endpoint {
         let undo = Undo { owner, record: Some(record.clone()) };
-        Endpoint { record, netns, undo }
+        Endpoint { record, netns, usual, undo }
     }
 
     /// The namespace, ready for a container's processes.
@@ -185,6 +187,18 @@ impl Endpoint {
     pub fn keep(mut self) -> EndpointRecord {
         self.undo.record = None;
         self.record.clone()
+    }
+
+    /// As [`Endpoint::keep`], for a container that cannot change its namespace, nor hand a piece of it to somebody outside. When it has
+    /// ended, the next container may get the namespace as it is.
+    pub fn lend(self) -> EndpointRecord {
+        let (owner, usual) = (Arc::clone(&self.undo.owner), self.usual && !self.record.device.is_empty());
+        let namespace = self.netns.try_clone();
+        let record = self.keep();
+        if let (true, Ok(namespace)) = (usual, namespace) {
+            owner.book.lend(record.container.clone(), namespace);
+        }
+        record
     }
 }
 

@@ -142,7 +142,7 @@ impl Networks {
             let ready = self.inner.sandbox(&network, &wish)?;
             let record = EndpointRecord::of(&network, request, &wish, &ready);
             if self.inner.enter(&record)? {
-                return Ok(Endpoint::new(record, ready.netns, Arc::clone(&self.inner)));
+                return Ok(Endpoint::new(record, ready.netns, wish.is_usual(), Arc::clone(&self.inner)));
             }
             // The address stays noted as held: our memory of the records was wrong, and now it is right.
             if wish.certain().next().is_some() {
@@ -160,6 +160,7 @@ impl Networks {
     pub fn connect(&self, netns: BorrowedFd<'_>, request: &EndpointRequest) -> Result<Connection, NetError> {
         let network = self.inner.joinable(request)?;
         let wish = Wish::of(request)?;
+        self.recall(&request.container);
         let ready = self
             .inner
             .ask_about(netns, |netns, answer| Job::Connect(network.id.clone(), netns, wish.clone(), answer))?;
@@ -244,6 +245,28 @@ impl Networks {
             }
             None => self.inner.ask(Job::Isolate)?,
         }
+    }
+
+    /// Remembers a namespace without a network for as long as a container has it that cannot change it, nor hand a piece of it to
+    /// somebody outside. When it has ended, the next container may get the namespace as it is.
+    pub fn lend_isolated(&self, container: ContainerId, netns: OwnedFd) {
+        self.inner.book.lend(container, netns);
+    }
+
+    /// A container has ended that had a namespace without a network.
+    ///
+    /// # Errors
+    /// [`NetError::Closed`].
+    pub fn isolated_ended(&self, container: &ContainerId) -> Result<(), NetError> {
+        match self.inner.book.recall(container) {
+            Some(netns) => self.inner.send(Job::Returned(netns, None)),
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody else has to do with the namespace of a container: no other will get it.
+    pub fn recall(&self, container: &ContainerId) {
+        drop(self.inner.book.recall(container));
     }
 
     /// Removes what belongs to containers that are not in `live`, records and devices, and puts bridges and rules of the
@@ -435,10 +458,15 @@ impl Inner {
     pub(crate) fn detach(&self, record: &EndpointRecord) -> Result<(), NetError> {
         self.unpublish(&record.id)?;
         self.endpoints.delete(vec![record.id.to_string()])?;
-        self.send(Job::Departed(Departure::of(record)))
+        let departure = Departure::of(record);
+        self.send(match self.book.recall(&record.container) {
+            Some(netns) => Job::Returned(netns, Some((departure, record.mac))),
+            None => Job::Departed(departure),
+        })
     }
 
     pub(crate) fn disconnect(&self, record: &EndpointRecord, netns: BorrowedFd<'_>) -> Result<(), NetError> {
+        drop(self.book.recall(&record.container));
         self.unpublish(&record.id)?;
         self.ask_about(netns, |netns, answer| Job::Unplug(Departure::of(record), netns, answer))?;
         fault::point("disconnect:unplugged");

@@ -64,6 +64,7 @@ impl Networks {
     /// # Errors
     /// The kernel refused; for delay and loss, because it lacks the network emulator.
     pub fn shape(&self, netns: OwnedFd, record: &EndpointRecord, shape: Shape) -> Result<(), NetError> {
+        self.recall(&record.container);
         let interface = record.interface.clone();
         self.inside(netns, move || outbound(&interface, &shape))??;
         if record.device.is_empty() {

@@ -9,6 +9,7 @@ mod compare;
 mod make;
 mod parent;
 mod ports;
+mod reuse;
 mod segments;
 mod watch;
 
@@ -106,6 +107,8 @@ pub(crate) enum Job {
     TakenIsolated,
     /// A container has ended; its device goes with its namespace.
     Departed(Departure),
+    /// A container has ended that could not change its namespace: the next may have it, with the endpoint that is in it.
+    Returned(OwnedFd, Option<(Departure, Option<MacAddress>)>),
     /// Delete the device now, whoever holds the namespace.
     Unplug(Departure, OwnedFd, SyncSender<Result<(), NetError>>),
     /// Have a namespace's default routes lead elsewhere: those that were, those that are to be.
@@ -279,6 +282,7 @@ impl Worker {
             Job::Taken(network) => self.order_refill(network),
             Job::TakenIsolated => self.order_isolated(),
             Job::Departed(what) => self.expect_departure(what),
+            Job::Returned(netns, endpoint) => self.take_back(netns, endpoint),
             Job::Unplug(what, netns, answer) => {
                 let _ = answer.send(self.unplug(&what, netns));
             }

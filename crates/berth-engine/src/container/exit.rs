@@ -58,7 +58,7 @@ impl Container {
         crate::name_service::leave(&self.engine, &before).await;
         if let Some(network) = network {
             crate::network::give_back(&self.engine, network.records()).await;
-            network.release(&self.engine);
+            network.release(&self.engine, &before.id);
         }
         fault::point("exit:disconnected");
         if stopping.is_some() {

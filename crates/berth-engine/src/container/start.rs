@@ -100,7 +100,7 @@ impl Container {
             network::identify(&self.engine.networks, &mut view.networks);
             crate::network::show_ports(&self.engine, &mut view.networks);
         });
-        self.network = Some(attachment.kept());
+        self.network = Some(attachment.kept(&self.engine, &self.view()));
         self.watch_exit(shim.clone());
         self.shim = Some(shim);
         self.note_start(at);

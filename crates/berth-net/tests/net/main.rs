@@ -8,3 +8,4 @@ mod host;
 mod leaks;
 mod measure;
 mod name_sockets;
+mod reuse;
