@@ -9,6 +9,7 @@
 
 mod app;
 mod autostart;
+mod columns;
 mod command;
 pub mod commands;
 mod completion;

@@ -7,8 +7,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
 
-use tabwriter::TabWriter;
-
+use crate::columns;
 use crate::error::CliError;
 use crate::template::{Escape, MissingKey, Object, Template, Value, write_joined, write_json_text};
 
@@ -90,10 +89,8 @@ fn write_all(
     if !is_table(format) {
         return Ok(out.write_all(body.as_bytes())?);
     }
-    let mut table = aligned(out, 10, 3);
-    writeln!(table, "{}", template.execute_header(header))?;
-    table.write_all(body.as_bytes())?;
-    Ok(table.flush()?)
+    let table = format!("{}\n{body}", template.execute_header(header));
+    Ok(columns::write(out, &table, 10, 3)?)
 }
 
 /// The template inside a format, with `\t` and `\n` as people type them.
@@ -107,11 +104,6 @@ pub fn template_text(format: &str) -> String {
 
 fn parsing_error(error: impl std::fmt::Display) -> CliError {
     CliError::message(format!("template parsing error: {error}"))
-}
-
-/// Aligns cells that end in tabs; every column is at least `min_width` wide, `padding` blanks included.
-pub fn aligned<W: Write>(out: W, min_width: usize, padding: usize) -> TabWriter<W> {
-    TabWriter::new(out).minwidth(min_width - padding).padding(padding)
 }
 
 /// A row as a value of templates.

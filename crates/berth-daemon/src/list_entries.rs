@@ -8,18 +8,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use berth_engine::ContainerView;
-use berth_model::ContainerId;
 
 use crate::gates::SummaryShape;
 
-/// Entries by container, and by what clients of several versions see of it.
+/// Entries by snapshot, and by what clients of several versions see of it.
 #[derive(Default)]
 pub struct ListEntries {
-    kept: Mutex<HashMap<(ContainerId, SummaryShape), Entry>>,
+    kept: Mutex<HashMap<(Address, SummaryShape), Entry>>,
+}
+
+/// Where a snapshot is in memory: found without reading it, of a thousand of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Address(usize);
+
+impl Address {
+    fn of(view: &Arc<ContainerView>) -> Self {
+        Self(Arc::as_ptr(view) as usize)
+    }
 }
 
 struct Entry {
-    /// Only compared: it does not keep an old snapshot in memory.
+    /// Its address is no other snapshot's while this is here; the snapshot itself may go.
     view: Weak<ContainerView>,
     status: String,
     /// What names of images were counted at then.
@@ -31,10 +40,8 @@ impl ListEntries {
     /// The entry that was kept for a snapshot with this status, if it is still true.
     pub fn find(&self, view: &Arc<ContainerView>, shape: SummaryShape, status: &str, names: u64) -> Option<Arc<[u8]>> {
         let kept = self.lock();
-        let entry = kept.get(&(view.id.clone(), shape))?;
-        let is_same =
-            std::ptr::eq(entry.view.as_ptr(), Arc::as_ptr(view)) && entry.status == status && entry.names == names;
-        is_same.then(|| Arc::clone(&entry.text))
+        let entry = kept.get(&(Address::of(view), shape))?;
+        (entry.status == status && entry.names == names).then(|| Arc::clone(&entry.text))
     }
 
     /// Keeps new entries, and forgets those of containers that have changed or are gone.
@@ -47,11 +54,11 @@ impl ListEntries {
         let mut kept = self.lock();
         kept.retain(|_, entry| entry.view.strong_count() > 0);
         kept.extend(entries.map(|(view, status, text)| {
-            ((view.id.clone(), shape), Entry { view: Arc::downgrade(view), status, names, text })
+            ((Address::of(view), shape), Entry { view: Arc::downgrade(view), status, names, text })
         }));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(ContainerId, SummaryShape), Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Address, SummaryShape), Entry>> {
         // The map is whole between any two statements that could panic.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -56,6 +56,9 @@ enum Flow {
 /// What went wrong is text, which [`execute`] completes with the place.
 pub(super) type Evaluated<T> = Result<T, String>;
 
+/// Room for what most templates print, in bytes.
+const USUAL_LINE: usize = 160;
+
 /// Runs the main body of `trees` on `data`; returns what it printed, until the end or until it failed.
 pub(super) fn execute(
     name: &str,
@@ -75,7 +78,7 @@ pub(super) fn execute(
         variables: vec![("$", data.clone())],
         at: At::Nothing,
         depth: 0,
-        out: String::new(),
+        out: String::with_capacity(USUAL_LINE),
     };
     let result = run.call_template(name, data).map_err(|message| run.blame(&message));
     (run.out, result)

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::table::aligned;
+use crate::columns::aligned;
 use crate::{Arity, CliError, Command, Context, Entry};
 
 /// The command.

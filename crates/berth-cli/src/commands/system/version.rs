@@ -5,9 +5,9 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 use std::io::Write;
 
+use crate::columns;
 use crate::document::typed;
 use crate::inspect::{self, TEMPLATE_CODE};
-use crate::table;
 use crate::template::{MissingKey, Template};
 use crate::{Arity, CliError, Command, Context, Entry, Place};
 
@@ -81,7 +81,7 @@ impl Command for Version {
             "Server": server.as_ref().ok(),
         });
         let (text, result) = template.execute_partly(typed("system.versionInfo", &document), MissingKey::NoValue);
-        let mut out = table::aligned(cx.stdout(), 20, 1);
+        let mut out = columns::aligned(cx.stdout(), 20, 1);
         writeln!(out, "{text}")?;
         out.flush()?;
         server?;
