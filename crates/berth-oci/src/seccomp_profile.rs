@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use berth_model::ErrorKind;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::runtime::{LinuxSeccomp, SeccompAction, SeccompArg, SeccompSyscall};
+use crate::runtime::{LinuxSeccomp, NameList, SeccompAction, SeccompArg, SeccompSyscall};
 
 /// Docker's default profile, byte for byte (Apache-2.0, see `data/NOTICE`).
 const DOCKER_DEFAULT: &str = include_str!("../data/seccomp-default.json");
@@ -52,7 +52,7 @@ struct ProfileRule {
     #[serde(default, deserialize_with = "null_is_empty")]
     name: String,
     #[serde(default, deserialize_with = "null_is_empty")]
-    names: Vec<String>,
+    names: NameList,
     action: SeccompAction,
     #[serde(default)]
     errno_ret: Option<u32>,
@@ -126,7 +126,7 @@ pub fn parse_profile(json: &str) -> Result<SeccompProfile, SeccompProfileError> 
         if !rule.names.is_empty() {
             return Err(SeccompProfileError::TwoNames);
         }
-        rule.names = vec![std::mem::take(&mut rule.name)];
+        rule.names = NameList::from_iter([std::mem::take(&mut rule.name)]);
     }
     Ok(profile)
 }
@@ -214,7 +214,7 @@ mod tests {
 
     fn names(profile: &LinuxSeccomp, with_arguments: bool) -> Vec<&str> {
         let rules = profile.syscalls.iter().filter(|rule| rule.args.is_empty() != with_arguments);
-        rules.flat_map(|rule| rule.names.iter().map(String::as_str)).collect()
+        rules.flat_map(|rule| rule.names.iter()).collect()
     }
 
     #[test]

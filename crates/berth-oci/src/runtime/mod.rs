@@ -3,6 +3,7 @@
 //! Names follow the specification; everything optional there is `Option` or an empty collection here.
 
 mod linux;
+mod name_list;
 mod process;
 mod resources;
 mod seccomp;
@@ -16,6 +17,7 @@ pub use linux::{
     Device, DeviceType, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceType, NetDevice, Personality,
     PersonalityDomain, RootfsPropagation, TimeOffset,
 };
+pub use name_list::NameList;
 pub use process::{
     Capabilities, ConsoleSize, CpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit, Scheduler, User,
 };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::is_zero;
+use super::{NameList, is_zero};
 
 /// A filter: a default action and rules that differ from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct LinuxSeccomp {
 #[serde(rename_all = "camelCase")]
 pub struct SeccompSyscall {
     /// Names of system calls.
-    pub names: Vec<String>,
+    pub names: NameList,
     /// What happens to them.
     pub action: SeccompAction,
     /// `errno` or trace message of the action.

@@ -109,7 +109,7 @@ impl<'a> Known<'a> {
         for (name, number) in abi.calls() {
             names.entry(number).or_default().push(name);
         }
-        let about = |rule: &SeccompSyscall, of: &[&str]| rule.names.iter().any(|name| of.contains(&name.as_str()));
+        let about = |rule: &SeccompSyscall, of: &[&str]| rule.names.iter().any(|name| of.contains(&name));
         let rules = names
             .iter()
             .map(|(number, of)| (*number, telling(profile, default).filter(|rule| about(rule, of)).collect()))

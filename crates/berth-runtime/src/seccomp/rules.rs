@@ -112,9 +112,9 @@ pub(crate) fn resolve(profile: &LinuxSeccomp, machine: Machine) -> Result<(Vec<P
 fn unknown_names(profile: &LinuxSeccomp) -> Vec<String> {
     let known: HashSet<&str> = abi::every_name().collect();
     let mut unknown: Vec<String> = Vec::new();
-    for name in profile.syscalls.iter().flat_map(|rule| &rule.names) {
-        if !known.contains(name.as_str()) && !abi::is_foreign_name(name) && !unknown.contains(name) {
-            unknown.push(name.clone());
+    for name in profile.syscalls.iter().flat_map(|rule| rule.names.iter()) {
+        if !known.contains(name) && !abi::is_foreign_name(name) && !unknown.iter().any(|one| one == name) {
+            unknown.push(name.to_owned());
         }
     }
     unknown
@@ -146,7 +146,7 @@ fn flatten(profile: &LinuxSeccomp, default: u32) -> Result<Vec<NamedRule<'_>>, S
         if answer == default {
             continue;
         }
-        for name in &call.names {
+        for name in call.names.iter() {
             flat.extend(
                 alternatives
                     .iter()
@@ -169,7 +169,7 @@ fn alternatives(call: &SeccompSyscall) -> Result<Vec<Vec<Condition>>, SeccompErr
 
 fn condition(call: &SeccompSyscall, arg: &SeccompArg) -> Result<Condition, SeccompError> {
     let argument = u8::try_from(arg.index).ok().filter(|index| *index < 6).ok_or_else(|| SeccompError::Argument {
-        name: call.names.first().cloned().unwrap_or_default(),
+        name: call.names.iter().next().unwrap_or_default().to_owned(),
         index: arg.index,
     })?;
     // The specification's `value` is the mask of a masked comparison and `valueTwo` what is looked for under it.
@@ -265,6 +265,6 @@ fn stricter(a: u32, b: u32) -> u32 {
 
 /// The highest number of a call that the profile names.
 fn newest(profile: &LinuxSeccomp, abi: Abi, table: &HashMap<&'static str, u32>) -> Option<u32> {
-    let named = profile.syscalls.iter().flat_map(|rule| &rule.names).filter_map(|name| table.get(name.as_str()));
+    let named = profile.syscalls.iter().flat_map(|rule| rule.names.iter()).filter_map(|name| table.get(name));
     named.copied().filter(|number| abi != Abi::Arm || *number < ARM_PRIVATE).max()
 }
