@@ -62,6 +62,9 @@ impl Wanted {
             let kind = link.kind.clone().unwrap_or_else(|| "plain network device".to_owned());
             return Err(NetError::NotABridge { name: self.name.clone(), kind });
         }
+        if !self.foreign {
+            ignore_announcements(&self.name)?;
+        }
         let found = addresses_on(socket, link.index)?;
         let mut batch = Batch::new();
         if self.gateways.iter().any(|gateway| gateway.addr().is_ipv6()) && !self.foreign {
@@ -107,18 +110,27 @@ impl Wanted {
     }
 }
 
-/// Lets a bridge have IPv6 addresses, and take none from what is announced on it.
+/// Lets a bridge have IPv6 addresses.
 fn allow_ipv6(bridge: &str, network: &str) -> Result<(), NetError> {
-    for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
-        let path = format!("/proc/sys/net/ipv6/conf/{bridge}/{setting}");
-        match std::fs::read_to_string(&path) {
-            // Written only when it must change: some hosts have it right but read-only.
-            Ok(now) if now.trim() == value => {}
-            Ok(_) => write_setting(&path, value)?,
-            Err(_) => return Err(NetError::Ipv6Off(network.to_owned())),
-        }
+    if clear(bridge, "disable_ipv6")? { Ok(()) } else { Err(NetError::Ipv6Off(network.to_owned())) }
+}
+
+/// Has the host believe nothing that is announced on a bridge. A container could make itself the host's way to everywhere, on networks
+/// without IPv6 too: the host has its own address on every device (CVE-2020-13401).
+pub(crate) fn ignore_announcements(bridge: &str) -> Result<(), NetError> {
+    // Where the kernel has no IPv6 nothing is believed.
+    clear(bridge, "accept_ra").map(drop)
+}
+
+/// Puts an IPv6 setting of a device to 0; `false` where there is no such thing.
+fn clear(device: &str, setting: &str) -> Result<bool, NetError> {
+    let path = format!("/proc/sys/net/ipv6/conf/{device}/{setting}");
+    match std::fs::read_to_string(&path) {
+        // Written only when it must change: some hosts have it right but read-only.
+        Ok(now) if now.trim() == "0" => Ok(true),
+        Ok(_) => write_setting(&path, "0").map(|()| true),
+        Err(_) => Ok(false),
     }
-    Ok(())
 }
 
 /// The addresses of a device, in the kernel's order: the first is the primary one.

@@ -1,5 +1,6 @@
 //! What the operator decides about networks: the part of the daemon's options that belongs here.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -52,6 +53,12 @@ pub struct NetConfig {
     pub between_containers: bool,
     /// Whether to keep firewall rules (`--iptables`).
     pub rules: bool,
+    /// Whether these rules, translation among them, are about IPv6 too (`--ip6tables`).
+    pub rules_v6: bool,
+    /// Whether a process carries what rules cannot lead: between families, and from the host's IPv6 loopback address (`--userland-proxy`).
+    pub carries: bool,
+    /// Options of new networks by the word of their driver, where a request does not say otherwise (`--default-network-opt`).
+    pub default_options: BTreeMap<String, BTreeMap<String, String>>,
     /// Who decides whether published ports are reached (`--firewall`).
     pub firewall: FirewallMode,
     /// The firewall table's name; two engines on one host need two.
@@ -111,6 +118,9 @@ impl Default for NetConfig {
             masquerade: true,
             between_containers: true,
             rules: true,
+            rules_v6: true,
+            carries: true,
+            default_options: BTreeMap::new(),
             firewall: FirewallMode::default(),
             table: "berth".to_owned(),
             prepared: DEFAULT_PREPARED,

@@ -191,6 +191,9 @@ impl Networks {
             labels: request.labels.clone(),
             ..plain
         };
+        let defaults = self.inner.config.default_options.get(own.driver.word());
+        let defaults = defaults.filter(|_| request.config_from.is_empty()).cloned().unwrap_or_default();
+        let own = Network { options: defaults.into_iter().chain(own.options).collect(), ..own };
         if !own.ipv4 && !own.ipv6 {
             return Err(NetError::NoFamily);
         }

@@ -231,6 +231,11 @@ pub enum NetError {
     /// Every port that may be given is taken.
     #[error("all {0} ports that may be given are taken: name a port, or widen net.ipv4.ip_local_port_range")]
     NoFreePort(Transport),
+    /// No rule leads from this address of the host to the container, and no process may carry it.
+    #[error(
+        "ports of {0} cannot be published: no firewall rule leads from there to the container, and --userland-proxy is off"
+    )]
+    NotCarried(IpAddr),
     /// The process that holds ports cannot be asked.
     #[error("the process that holds published ports cannot be asked: {source}")]
     PortHolder {
@@ -366,6 +371,7 @@ impl NetError {
             | NetError::PortAllocated { .. }
             | NetError::PortInUse { .. }
             | NetError::NoFreePort(_)
+            | NetError::NotCarried(_)
             | NetError::PortHolder { .. }
             | NetError::NoFreePool
             | NetError::NoFreeAddress { .. } => ErrorKind::Internal,

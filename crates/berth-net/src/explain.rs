@@ -142,10 +142,6 @@ impl FirewallReport {
                     let reason = format!("kept closed, because it cannot be told whether {place} accepts every client");
                     return reach(Some(false), reason);
                 }
-                PortVerdict::Limited(rules) if port.way == Way::Routed => {
-                    let reason = format!("kept closed, because {rules} opens it to some, at addresses of this host");
-                    return reach(Some(false), reason);
-                }
                 PortVerdict::Limited(rules) => {
                     let reason = format!(
                         "{}; {rules} decides who reaches it: berth port --explain=ADDRESS says it of one client",

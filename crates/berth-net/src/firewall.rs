@@ -183,6 +183,8 @@ pub(crate) struct Rules<'a> {
     pub table: &'a str,
     /// The bridges in use.
     pub bridges: &'a [Bridge],
+    /// Whether they are about IPv6 too. If not, only networks without a way out are kept apart.
+    pub ipv6: bool,
     /// The ports that lead to containers.
     pub ports: &'a [PublishedPort],
     /// Those of them that the host's own input rules do not open to everybody.
@@ -203,7 +205,7 @@ impl Rules<'_> {
         published::add(&mut transaction, self.table, self.ports, self.closed, 8);
         if let Some((_, host)) = self.host {
             // Behind whatever else has a number.
-            limited::add(&mut transaction, self.table, (self.closed, host), published::CHAIN, 100);
+            limited::add(&mut transaction, self.table, (self.closed, host), (self.ports, published::CHAIN), 100);
         }
         published::add_entries(&mut transaction, self.table, self.host.is_some());
         self.add_guard(&mut transaction);
@@ -267,6 +269,10 @@ impl Rules<'_> {
         add("containers of one network reach each other", with(within, [accept.clone()]));
         add("an internal network has no way out", with(from_internal.to_vec(), [drop.clone()]));
         add("nor in", with(to_internal.to_vec(), [drop.clone()]));
+        if !self.ipv6 {
+            let ipv6 = [Expression::Meta(Meta::Protocol, FIRST), Expression::Equal(FIRST, vec![NFPROTO_IPV6])];
+            add("IPv6 is left to others", with(ipv6.to_vec(), [accept.clone()]));
+        }
         add("answers", with(to_us(), [bits(Ct::State, ESTABLISHED_OR_RELATED), vec![accept.clone()]].concat()));
         add(
             "published ports",
@@ -287,6 +293,10 @@ impl Rules<'_> {
             );
             let exposed = published::exposed(protocol == NFPROTO_IPV6);
             add("and published ports", [to(routed), exposed, vec![accept.clone()]].concat());
+            if self.host.is_some() {
+                let some = limited::exposed_to_some(protocol == NFPROTO_IPV6);
+                add("those too that are open to some", with(to(routed), some));
+            }
         }
         add("whatever was not published", with(to_us(), [Expression::Counter, drop]));
     }

@@ -92,9 +92,16 @@ pub(crate) fn barriers(policy: &HostPolicy, bridges: &[Bridge], known: &[Obstacl
 
 /// Finds what would drop our packets after our own table let them pass, and asks for passage where Docker does: in
 /// `DOCKER-USER`, else in `FORWARD`, of the tables that iptables(8) keeps. Other tables are only reported.
-pub(crate) fn admit(socket: &mut Socket, own: &str, bridges: &[Bridge]) -> Result<Vec<Obstacle>, NetlinkError> {
+pub(crate) fn admit(
+    socket: &mut Socket,
+    own: &str,
+    bridges: &[Bridge],
+    ipv6: bool,
+) -> Result<Vec<Obstacle>, NetlinkError> {
     let chains = nf_tables::chains(socket)?;
-    let blocking = |chain: &&ListedChain| chain.base == Some((FORWARD, Policy::Drop)) && chain.table != own;
+    let blocking = |chain: &&ListedChain| {
+        chain.base == Some((FORWARD, Policy::Drop)) && chain.table != own && (ipv6 || chain.family != Family::Ip6)
+    };
     let mut obstacles = Vec::new();
     for chain in chains.iter().filter(blocking) {
         let admitted_in = passage(&chains, chain);

@@ -218,11 +218,13 @@ fn opened(ports: &[PublishedPort]) -> impl Iterator<Item = (&'static Set, &Publi
 }
 
 fn keys(port: &PublishedPort) -> impl Iterator<Item = Element> + '_ {
-    let key = |number: u16| {
-        let key = with_address(Field::new().and(&[port.transport.number()]), port.target);
-        Element { key: key.and(&number.to_be_bytes()), last: None, value: Field::new() }
-    };
-    (port.first..=port.last).map(key)
+    (port.first..=port.last).map(|number| Element { key: key(port, number), last: None, value: Field::new() })
+}
+
+/// A port of a container at its own address, as sets have it.
+pub(super) fn key(port: &PublishedPort, number: u16) -> Field {
+    let key = with_address(Field::new().and(&[port.transport.number()]), port.target);
+    key.and(&number.to_be_bytes())
 }
 
 /// What is left of a range that is open at its container's address, without the ports that the host's own rules keep closed.

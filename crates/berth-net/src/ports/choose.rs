@@ -17,6 +17,10 @@ pub(crate) struct Families {
     pub host_ipv6: bool,
     /// Whether there are rules that translate.
     pub translates: bool,
+    /// The same for IPv6.
+    pub translates_v6: bool,
+    /// Whether a process carries what is not translated.
+    pub carries: bool,
     /// Where ports are published when nobody says.
     pub default: Option<IpAddr>,
     /// Whether the container is reached at its own IPv4 address, and none is translated.
@@ -112,8 +116,16 @@ impl Families {
         let (ipv4, ipv6) = (self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6));
         let (same, other) = if address.is_ipv4() { (ipv4, ipv6) } else { (ipv6, ipv4) };
         let local = address == IpAddr::from(Ipv6Addr::LOCALHOST);
-        let way = if self.translates && !local { Way::Translated } else { Way::Relayed };
-        same.map(|target| (target, way)).or_else(|| other.map(|target| (target, Way::Relayed)))
+        let translates = if address.is_ipv6() { self.translates_v6 } else { self.translates };
+        let way = if translates && !local { Way::Translated } else { Way::Relayed };
+        let lead = same.map(|target| (target, way)).or_else(|| other.map(|target| (target, Way::Relayed)));
+        lead.filter(|(_, way)| self.carries || *way != Way::Relayed)
+    }
+
+    /// Whether nothing leads from an address of the host to the container, only because nobody may carry it.
+    pub fn is_cut_off(&self, address: IpAddr) -> bool {
+        let carried = Families { carries: true, ..*self };
+        !self.carries && !self.is_routed(address) && self.lead(address).is_none() && carried.lead(address).is_some()
     }
 }
 

@@ -51,11 +51,16 @@ impl Networks {
     /// Publishes ports of an endpoint on the host: all of them, or none.
     ///
     /// # Errors
-    /// [`NetError::PortAllocated`] if another container has a port, [`NetError::PortInUse`] if some other program has, [`NetError::NoFreePort`];
+    /// [`NetError::PortAllocated`] if another container has a port, [`NetError::PortInUse`] if some other program has, [`NetError::NoFreePort`], [`NetError::NotCarried`];
     /// or what the kernel refused. Nothing is left behind.
     pub fn publish(&self, record: &EndpointRecord, requests: &[PortRequest]) -> Result<Publication, NetError> {
         let inner = &self.inner;
         let families = inner.families(record);
+        if let Some(address) =
+            requests.iter().filter_map(|request| request.address).find(|one| families.is_cut_off(*one))
+        {
+            return Err(NetError::NotCarried(address));
+        }
         let mut choices: Vec<Choice> =
             grouped(requests).into_iter().map(|group| Choice::of(group, &inner.ports)).collect();
         let ports = inner.take_ports(&mut choices, record, &families)?;
@@ -76,7 +81,7 @@ impl Networks {
     /// Takes the ports of an endpoint back.
     ///
     /// # Errors
-    /// The store cannot be written. The ports are free all the same until the next start.
+    /// The rules cannot be changed, or the process that holds ports cannot be asked. The ports are free all the same until the next start.
     pub fn unpublish(&self, endpoint: &HexId) -> Result<(), NetError> {
         self.inner.unpublish(endpoint)
     }
@@ -103,6 +108,8 @@ impl Inner {
             ipv6,
             host_ipv6: self.host_ipv6,
             translates: self.config.rules,
+            translates_v6: self.config.rules && self.config.rules_v6,
+            carries: self.config.carries,
             default: network.as_ref().and_then(|network| network.host_binding()),
             routed: routed(false),
             routed_v6: routed(true),
@@ -160,7 +167,7 @@ impl Inner {
                 port.held = false;
                 continue;
             }
-            places.extend(port.places());
+            places.extend(port.places(self.config.carries));
             ranges.resize(places.len(), position);
         }
         if places.is_empty() {
@@ -191,7 +198,7 @@ impl Inner {
     }
 
     fn look_for_others(&self, range: &PublishedPort) -> Result<(), NetError> {
-        let Some(first) = range.places().next() else { return Ok(()) };
+        let Some(first) = range.places(self.config.carries).next() else { return Ok(()) };
         match self.ask(|answer| Job::FirstTaken(first, range.last, answer))? {
             None => Ok(()),
             Some(port) => Err(self.not_free(Place { port, ..first }, io::Error::from(io::ErrorKind::AddrInUse))),
@@ -274,16 +281,14 @@ impl Inner {
         if self.ports.of(endpoint).is_empty() {
             return Ok(());
         }
-        // Rules, sockets and records go at once; others may have the ports when all three are gone.
         let withdrawn = self.begin(|answer| Job::Withdraw(endpoint.clone(), answer));
-        let deleted = self.port_records.begin_delete(vec![endpoint.to_string()]);
+        // Nobody waits for the records to be gone: who is given the ports next writes his behind this.
+        drop(self.port_records.begin_delete(vec![endpoint.to_string()]));
         let released = self.release_ports(endpoint.as_str());
         let withdrawn = withdrawn.and_then(|answer| answer.recv().map_err(|_| NetError::Closed)?);
-        let deleted = deleted.recv();
         self.ports.give_back(endpoint);
         withdrawn?;
-        released?;
-        deleted.map_err(|_| NetError::Closed)?.map_err(NetError::from)
+        released
     }
 }
 

@@ -56,14 +56,14 @@ impl PublishedPort {
         (self.target_first..).zip(self.first..=self.last)
     }
 
-    /// What must be held for it.
-    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        self.pairs().map(|(inside, port)| Place {
+    /// What must be held for it. Clients on the host's IPv6 loopback address are carried if `carries`.
+    pub(crate) fn places(&self, carries: bool) -> impl Iterator<Item = Place> + '_ {
+        let carried = self.way == Way::Relayed || (carries && self.is_carried_locally());
+        self.pairs().map(move |(inside, port)| Place {
             transport: self.transport,
             address: self.address,
             port,
-            relay: (self.way == Way::Relayed || self.is_carried_locally())
-                .then(|| SocketAddr::new(self.target, inside)),
+            relay: carried.then(|| SocketAddr::new(self.target, inside)),
         })
     }
 

@@ -199,7 +199,8 @@ impl Worker {
         };
         let index = wanted.ensure(&mut self.route)?;
         let segments = self.find_segments(network, index)?;
-        let rules = firewall::Bridge { extensions: extensions(network, segments.len() - 1), ..rules_of(network) };
+        let mut rules = firewall::Bridge { extensions: extensions(network, segments.len() - 1), ..rules_of(network) };
+        rules.subnet_v6 = rules.subnet_v6.filter(|_| self.config.rules_v6);
         self.bridges.insert(network.id.clone(), Bridge { segments, rules });
         self.enforce().inspect_err(|_| drop(self.bridges.remove(&network.id))).map_err(|error| match error {
             NetError::Netlink { source } => refused(network, source),
@@ -211,7 +212,8 @@ impl Worker {
     /// Asks for passage where others drop what our rules let pass.
     pub(super) fn admit(&mut self) -> Result<Vec<firewall::Obstacle>, NetError> {
         let bridges: Vec<_> = self.bridges.values().map(|bridge| bridge.rules.clone()).collect();
-        let mut obstacles = self.with_firewall(|table, socket| Ok(firewall::admit(socket, table, &bridges)?))?;
+        let ipv6 = self.config.rules_v6;
+        let mut obstacles = self.with_firewall(|table, socket| Ok(firewall::admit(socket, table, &bridges, ipv6)?))?;
         // A list that changes without end tells nothing, and keeps nobody from starting.
         if let Ok((_, policy)) = self.host_policy() {
             obstacles.extend(firewall::barriers(&policy, &bridges, &obstacles));
@@ -221,7 +223,7 @@ impl Worker {
 
     /// Writes the table anew. What the host's own rules say in it is what they say when it takes effect.
     fn write_rules(&mut self, bridges: &[firewall::Bridge]) -> Result<(), NetError> {
-        let ports = self.ports.all();
+        let (ports, ipv6) = (self.ports.all(), self.config.rules_v6);
         let mut copied = true;
         for _ in 0..OUTDATED_TRIES {
             let host = match self.config.firewall {
@@ -235,7 +237,7 @@ impl Worker {
             let has_copies = closed.iter().any(|one| matches!(one.verdict, firewall::PortVerdict::Limited(_)));
             let host = host.as_ref().map(|(number, policy)| (*number, policy.as_ref()));
             let written = self.with_firewall(|table, socket| {
-                Ok(Rules { table, bridges, ports: &ports, closed: &closed, host }.apply(socket)?)
+                Ok(Rules { table, bridges, ipv6, ports: &ports, closed: &closed, host }.apply(socket)?)
             });
             match written {
                 Err(NetError::Netlink { source }) if source.is_outdated() => {}
@@ -263,7 +265,8 @@ impl Worker {
         // After the rules: a host that starts to forward should not do so unguarded for a moment.
         if self.config.forward {
             forward_packets("/proc/sys/net/ipv4/ip_forward")?;
-            if self.bridges.values().any(|bridge| bridge.rules.subnet_v6.is_some()) {
+            let has_ipv6 = |id| self.book.network(id).is_ok_and(|network| network.subnet(true).is_some());
+            if self.bridges.keys().any(has_ipv6) {
                 forward_packets("/proc/sys/net/ipv6/conf/all/forwarding")?;
             }
         }

@@ -189,9 +189,10 @@ impl Worker {
         if !filtered || !self.config.rules {
             return Ok(());
         }
-        let Some(port) = route::link_by_name(&mut self.route, device)? else { return Ok(()) };
+        // Unlike a question by netlink this does not wait until namespaces of others have been taken down.
+        let Ok(port) = rustix::net::netdevice::name_to_index(&self.route, device) else { return Ok(()) };
         let mut batch = Batch::new();
-        route::set_hairpin(&mut batch, port.index);
+        route::set_hairpin(&mut batch, port);
         Ok(self.route.run(batch)?)
     }
 

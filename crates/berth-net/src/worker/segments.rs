@@ -8,6 +8,7 @@
 
 use super::make::refused;
 use super::{Bridge, Segment, Worker};
+use crate::bridge::ignore_announcements;
 use crate::error::NetError;
 use crate::netlink::route::{self, Link};
 use crate::netlink::{Batch, NetlinkError};
@@ -97,7 +98,7 @@ impl Worker {
             // The refusal is what matters; what was made of it is found when the network is removed.
             let _ = self.delete_device(&names.near).and_then(|()| self.delete_device(&names.bridge));
         }
-        let index = outcome.map_err(|source| refused(network, source))?;
+        let index = outcome?;
         if let Some(bridge) = self.bridges.get_mut(&network.id) {
             bridge.segments.push(Segment { index, ports: 1 });
             bridge.rules.extensions.push(names.bridge);
@@ -107,19 +108,22 @@ impl Worker {
         Ok(index)
     }
 
-    fn build(&mut self, network: &Network, before: u32, names: &Names) -> Result<u32, NetlinkError> {
+    fn build(&mut self, network: &Network, before: u32, names: &Names) -> Result<u32, NetError> {
+        let refused = |source| refused(network, source);
         let mut batch = Batch::new();
         let random = crate::mac::MacAddress::local(crate::random());
         route::add_bridge(&mut batch, &names.bridge, random, network.mtu());
         route::add_trunk(&mut batch, &names.near, before, &names.far, network.mtu());
-        self.route.run(batch)?;
+        self.route.run(batch).map_err(refused)?;
+        ignore_announcements(&names.bridge)?;
         let find = |worker: &mut Worker, name: &str| {
             let missing = || NetlinkError::Refused {
                 step: "looking for a new bridge",
                 detail: None,
                 source: rustix::io::Errno::NODEV.into(),
             };
-            route::link_by_name(&mut worker.route, name)?.map(|link| link.index).ok_or_else(missing)
+            let found = route::link_by_name(&mut worker.route, name).and_then(|link| link.ok_or_else(missing));
+            found.map(|link| link.index).map_err(refused)
         };
         let (bridge, near, far) = (find(self, &names.bridge)?, find(self, &names.near)?, find(self, &names.far)?);
         let mut batch = Batch::new();
@@ -127,7 +131,7 @@ impl Worker {
         if !network.connects_containers() {
             route::set_isolated(&mut batch, near);
         }
-        self.route.run(batch)?;
+        self.route.run(batch).map_err(refused)?;
         Ok(bridge)
     }
 

@@ -4,6 +4,7 @@
 //! what is its own. The thread ends with the worker.
 
 use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
@@ -68,6 +69,11 @@ impl Watch {
     fn begin(table: &str, own: Arc<AtomicU32>, jobs: Sender<Job>) -> Result<Watch, NetError> {
         let failed = |source| NetError::Namespace { step: "watching over the firewall rules", source };
         let events = Socket::netfilter_events()?;
+        let port = own.load(Ordering::Relaxed);
+        if port != 0 {
+            // Not even woken by them. Should the socket for rules be another one some day, its number is compared below.
+            let _ = berth_sys::socket_filter::drop_netlink_of(events.as_fd(), port);
+        }
         let (end, leash) = io::pipe().map_err(failed)?;
         let table = table.to_owned();
         let run = move || listen(events, &end, &table, &own, &jobs);
@@ -131,7 +137,7 @@ impl Worker {
         };
         let before = socket.commits();
         let outcome = work(&self.config.table, &mut socket);
-        self.keep_policy(&mut socket, before, outcome.is_ok());
+        self.keep_policy(socket.commits().wrapping_sub(before), outcome.is_ok());
         // After a failure an answer may still be on its way to the socket: it is not used again.
         self.firewall = outcome.is_ok().then_some(socket);
         outcome
@@ -154,12 +160,10 @@ impl Worker {
         Ok(read)
     }
 
-    /// What is known of the host's rules stays true when all changes since were ours.
-    fn keep_policy(&mut self, socket: &mut Socket, commits_before: u32, went_well: bool) {
-        let own = socket.commits().wrapping_sub(commits_before);
-        let Some((number, _)) = self.host_policy.as_mut().filter(|_| own > 0 || !went_well) else { return };
-        match nf_tables::generation(socket) {
-            Ok(now) if went_well && now == number.wrapping_add(own) => *number = now,
+    /// What is known of the host's rules stays true when all changes since were ours: whoever uses it compares the numbers.
+    fn keep_policy(&mut self, own_commits: u32, went_well: bool) {
+        match self.host_policy.as_mut() {
+            Some((number, _)) if went_well => *number = number.wrapping_add(own_commits),
             _ => self.host_policy = None,
         }
     }

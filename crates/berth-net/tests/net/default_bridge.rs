@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::host::{Host, ask, bare, container, id, ping, run_in, serve, within};
+use crate::host::{Host, ask, bare, container, id, not_tested, ping, run_in, serve, within};
 use berth_net::{DefaultBridge, Driver, EndpointRequest, NetConfig, NetError, NetworkRequest};
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -122,6 +122,80 @@ fn a_neighbour_cannot_route_to_a_port_that_was_not_published() {
     let _server = serve(endpoint.netns(), "172.17.0.2:80");
     assert!(ask(outside.as_fd(), "172.17.0.2:80", IMPATIENCE).is_err());
     assert_eq!(ask(host.netns.as_fd(), "172.17.0.2:80", PATIENCE).unwrap(), "172.17.0.1");
+}
+
+#[test]
+fn what_passes_between_others_is_left_alone() {
+    let Some(host) = Host::new() else { return };
+    let first = host.neighbour("198.51.100");
+    let second = host.neighbour("203.0.113");
+    run_in(first.as_fd(), "ip route add default via 198.51.100.1");
+    run_in(second.as_fd(), "ip route add default via 203.0.113.1");
+    // A bridge of somebody else's with two machines on it, whose frames the kernel may show to the firewall.
+    host.run("ip link add virbr0 type bridge\nip link set virbr0 up\nip addr add 192.0.2.1/24 dev virbr0");
+    let machines = ["192.0.2", "233.252.0"].map(|prefix| host.neighbour(prefix));
+    for (machine, (name, number)) in machines.iter().zip([("to19202", 11), ("to2332520", 12)]) {
+        host.run(&format!("ip addr flush dev {name}\nip link set {name} master virbr0"));
+        run_in(machine.as_fd(), &format!("ip addr flush dev wire\nip addr add 192.0.2.{number}/24 dev wire"));
+        run_in(machine.as_fd(), "ip route add default via 192.0.2.1");
+    }
+    host.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
+    let everything_passes = || {
+        ping(first.as_fd(), second.as_fd(), "203.0.113.2".parse().unwrap()).unwrap();
+        ping(machines[0].as_fd(), machines[1].as_fd(), "192.0.2.12".parse().unwrap()).unwrap();
+        ping(machines[0].as_fd(), second.as_fd(), "203.0.113.2".parse().unwrap()).unwrap();
+        ping(second.as_fd(), machines[1].as_fd(), "192.0.2.12".parse().unwrap()).unwrap();
+    };
+    everything_passes();
+    let networks = host.networks(bare());
+    let endpoint = networks.attach(&container(1)).unwrap();
+    everything_passes();
+    ping(endpoint.netns(), second.as_fd(), "203.0.113.2".parse().unwrap()).unwrap();
+    drop((endpoint, networks));
+    everything_passes();
+}
+
+/// CVE-2020-13401: a container that announces itself as a router must not become the host's way to everywhere.
+#[test]
+fn what_a_container_announces_is_not_believed_by_the_host() {
+    let Some(host) = Host::new() else { return };
+    let outside = host.neighbour("198.51.100");
+    let believing = ["default", "to19851100"].map(|name| format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"));
+    if !host.inside(|| std::path::Path::new(&believing[0]).exists()) {
+        return not_tested("the kernel has no IPv6");
+    }
+    // A host that believes everybody, even while it forwards.
+    believing.iter().for_each(|path| host.inside(|| std::fs::write(path, "2")).unwrap());
+    run_in(outside.as_fd(), "ip -6 addr add fe80::98/64 dev wire nodad");
+    let networks = host.networks(bare());
+    let insider = networks.attach(&container(1)).unwrap();
+    within(insider.netns(), || std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0")).unwrap();
+    run_in(insider.netns(), "ip -6 addr add fe80::66/64 dev eth0 nodad");
+    let routes = || host.run("ip -6 route show default");
+    let since = Instant::now();
+    // The neighbour is believed: what the container sends before would be, too.
+    while !routes().contains("via fe80::98 dev to19851100") {
+        announce_router(insider.netns(), "eth0");
+        announce_router(outside.as_fd(), "wire");
+        assert!(since.elapsed() < Duration::from_secs(20), "the neighbour is not believed: {}", routes());
+    }
+    assert!(!routes().contains("berth0"), "{}", routes());
+}
+
+/// Sends a router advertisement (RFC 4861) to everybody on a link.
+fn announce_router(netns: std::os::fd::BorrowedFd<'_>, device: &str) {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sockopt};
+    let sent = within(netns, || -> rustix::io::Result<usize> {
+        let socket = rustix::net::socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6))?;
+        // Only what comes from this link itself is believed.
+        sockopt::set_ipv6_multicast_hops(&socket, 255)?;
+        let index = rustix::net::netdevice::name_to_index(&socket, device)?;
+        let everybody = std::net::SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
+        // Type, code, the kernel's checksum; hop limit, flags, life of 1800 s; two timers.
+        let message = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        rustix::net::sendto(&socket, &message, SendFlags::empty(), &everybody)
+    });
+    assert_eq!(sent, Ok(16));
 }
 
 #[test]

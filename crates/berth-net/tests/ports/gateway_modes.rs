@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use berth_net::{
-    Endpoint, EndpointRequest, HostPort, NetworkRequest, Networks, PortRequest, SubnetRequest, Transport, Way,
+    Endpoint, EndpointRequest, FirewallMode, HostPort, NetConfig, NetworkRequest, Networks, PortRequest, SubnetRequest,
+    Transport, Way,
 };
 
 use crate::host::{Host, bare, id, run_in, within};
@@ -81,6 +82,48 @@ fn of_a_routed_network_published_ports_are_reached_at_the_containers_own_address
     drop(ports);
     refused(outside.as_fd(), "10.77.0.2:80");
     refused(outside.as_fd(), "[fd00:77::2]:80");
+}
+
+#[test]
+fn what_the_host_opens_to_some_is_open_to_the_same_at_a_routed_containers_address() {
+    let Some(host) = Host::new() else { return };
+    let Some(outside) = neighbour(&host) else { return };
+    run_in(outside.as_fd(), "ip addr add 198.51.100.7/24 dev wire");
+    host.run(
+        "nft add table inet fw
+         nft add set inet fw friends { type ipv4_addr ; flags interval ; elements = { 198.51.100.7 } ; }
+         nft add chain inet fw input { type filter hook input priority 0 ; policy drop ; }
+         nft add rule inet fw input ct state established,related accept
+         nft add rule inet fw input icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+         nft add rule inet fw input tcp dport 80 ip saddr @friends accept
+         nft add rule inet fw input tcp dport 80 ip6 saddr 2001:db8::2 accept
+         nft add rule inet fw input tcp dport 90 accept",
+    );
+    let networks = host.networks(NetConfig { firewall: FirewallMode::Respect, ..bare() });
+    let server = container(&networks, "routed", "routed");
+    answer(server.netns(), 85);
+    answer(server.netns(), 90);
+    let ports = networks.publish(server.record(), &[tcp(80, "", 80), tcp(85, "", 85), tcp(90, "", 90)]).unwrap();
+    let become_ = |source: &str| {
+        run_in(outside.as_fd(), &format!("ip route replace 10.77.0.0/24 via 198.51.100.1 src {source}"));
+    };
+    become_("198.51.100.7");
+    assert_eq!(connect(outside.as_fd(), "10.77.0.2:80").as_deref(), Ok("198.51.100.7"));
+    become_("198.51.100.2");
+    refused(outside.as_fd(), "10.77.0.2:80");
+    refused(outside.as_fd(), "10.77.0.2:85");
+    assert_eq!(connect(outside.as_fd(), "10.77.0.2:90").as_deref(), Ok("198.51.100.2"));
+    assert_eq!(connect(outside.as_fd(), "[fd00:77::2]:80").as_deref(), Ok("2001:db8::2"));
+    refused(outside.as_fd(), "[fd00:77::2]:85");
+    let explained = |client: &str| {
+        let report = networks.firewall().unwrap();
+        report.explain(&[server.record().id.clone()], client.parse().ok()).join("\n")
+    };
+    assert!(explained("198.51.100.7").contains("10.77.0.2:80 -> 80/tcp: reached"), "{}", explained("198.51.100.7"));
+    assert!(explained("198.51.100.2").contains("10.77.0.2:80 -> 80/tcp: not reached"), "{}", explained("198.51.100.2"));
+    drop(ports);
+    become_("198.51.100.7");
+    refused(outside.as_fd(), "10.77.0.2:80");
 }
 
 #[test]

@@ -46,7 +46,8 @@ impl Field {
         self
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The fields as the kernel has them.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
 }
