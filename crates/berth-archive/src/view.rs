@@ -158,22 +158,44 @@ impl LayerView {
     /// What the file system says.
     pub fn read_directory(&self, path: &[u8]) -> io::Result<BTreeMap<Vec<u8>, Node>> {
         let mut names: BTreeMap<Vec<u8>, Option<Node>> = BTreeMap::new();
+        for (layer, directory) in self.directories(path)? {
+            list_layer(&directory, layer, &mut names)?;
+        }
+        Ok(names.into_iter().filter_map(|(name, node)| Some((name, node?))).collect())
+    }
+
+    /// The layers that together show a path whose parents are no symbolic links, 0 for the uppermost: several for a directory, at most
+    /// one for anything else.
+    ///
+    /// # Errors
+    /// What the file system says, except that there is no such path.
+    pub fn layers_of(&self, path: &[u8]) -> io::Result<Vec<usize>> {
+        match self.find(path)? {
+            Some(node) if node.is_directory() => {
+                Ok(self.directories(path)?.into_iter().map(|(layer, _)| layer).collect())
+            }
+            found => Ok(found.into_iter().map(|node| node.layer).collect()),
+        }
+    }
+
+    /// The directories that are shown as one, uppermost first.
+    fn directories(&self, path: &[u8]) -> io::Result<Vec<(usize, OwnedFd)>> {
+        let mut directories = Vec::new();
         for (layer, root) in self.layers.iter().enumerate() {
-            let opaque = match seen(root.as_fd(), path)? {
+            match seen(root.as_fd(), path)? {
                 Seen::Hidden => break,
                 Seen::Absent => continue,
                 Seen::Here(stat) if file_type(&stat) != FileType::Directory => break,
-                Seen::Here(_) => {
-                    let directory = open_beneath(root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-                    list_layer(&directory, layer, &mut names)?;
-                    is_opaque(directory.as_fd())
-                }
-            };
+                Seen::Here(_) => {}
+            }
+            let directory = open_beneath(root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let opaque = is_opaque(directory.as_fd());
+            directories.push((layer, directory));
             if opaque || self.hides_lower(root.as_fd(), path)? {
                 break;
             }
         }
-        Ok(names.into_iter().filter_map(|(name, node)| Some((name, node?))).collect())
+        Ok(directories)
     }
 
     /// Opens a node that [`LayerView::find`] or [`LayerView::read_directory`] gave.

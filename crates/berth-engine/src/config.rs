@@ -17,6 +17,8 @@ pub struct EngineConfig {
     pub cgroup_parent: String,
     /// The default bridge, pools, firewall.
     pub network: NetConfig,
+    /// Addresses by which containers reach the host (`host-gateway`); those of their networks' gateways if empty.
+    pub host_gateway: Vec<IpAddr>,
     /// Names for containers.
     pub dns: DnsDefaults,
     /// Log driver and options of containers that ask for none.
@@ -59,6 +61,7 @@ impl EngineConfig {
             run: run.into(),
             cgroup_parent: "/berth".to_owned(),
             network: NetConfig::default(),
+            host_gateway: Vec::new(),
             dns: DnsDefaults::default(),
             log: LogConfig { driver: "json-file".to_owned(), options: BTreeMap::new() },
             default_ulimits: BTreeMap::new(),

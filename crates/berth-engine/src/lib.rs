@@ -121,7 +121,7 @@ impl Engine {
 
     /// Removes what an image that could not be taken in has left: content that no image needs. Blocks.
     pub fn discard_unneeded_content(&self) {
-        let used: Vec<_> = self.inner.registry.views().iter().map(|view| view.spec.image_id.clone()).collect();
+        let used: Vec<_> = self.inner.registry.views().iter().flat_map(|view| view.images()).collect();
         if let Err(error) = self.inner.images.collect(&used) {
             tracing::warn!(%error, "content that no image needs stays until the next collection");
         }

@@ -1,6 +1,11 @@
 //! Beginning again: what the record says, what the shims say, what the kernel holds; and removing what nobody owns.
 
-use std::{collections::HashSet, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+};
 
 use berth_image::ImageStoreConfig;
 use berth_model::{ContainerId, Timestamp};
@@ -158,11 +163,11 @@ fn sweep(engine: &Inner, known: &HashSet<String>, live: &[ContainerId]) {
     }
     match engine.snapshots.containers() {
         Ok(prepared) => {
-            prepared.iter().filter(|id| !known.contains(id.as_str())).for_each(|id| engine.snapshots.remove(id))
+            prepared.iter().filter(|id| !known.contains(id.as_str())).for_each(|id| engine.snapshots.remove(id));
         }
         Err(error) => tracing::warn!(%error, "leftover layers cannot be removed"),
     }
-    let used: Vec<_> = engine.registry.views().iter().map(|view| view.spec.image_id.clone()).collect();
+    let used: Vec<_> = engine.registry.views().iter().flat_map(|view| view.images()).collect();
     if let Err(error) = engine.images.reconcile(&used) {
         tracing::warn!(%error, "the image store could not be put in order");
     }
@@ -232,11 +237,18 @@ struct ShimFile {
     started_at: Timestamp,
 }
 
-/// The start that a shim wrote before it was killed.
-fn written_start(run: &Path, id: &ContainerId) -> Option<Start> {
-    let text = std::fs::read(run.join("shims").join(id.as_str()).join("shim.json")).ok()?;
-    let shim: ShimFile = serde_json::from_slice(&text).ok()?;
-    Some(Start { pid: shim.pid, at: shim.started_at })
+/// The start that a shim wrote before it was killed. One that had not come to that had begun to listen, just before its program began.
+fn last_start(run: &Path, id: &ContainerId) -> Option<Start> {
+    let written = || {
+        let text = std::fs::read(run.join("shims").join(id.as_str()).join("shim.json")).ok()?;
+        let shim: ShimFile = serde_json::from_slice(&text).ok()?;
+        Some(Start { pid: shim.pid, at: shim.started_at })
+    };
+    let listened = || {
+        let socket = std::fs::symlink_metadata(Shim::socket_path(run, id)).ok()?;
+        Some(Start { pid: 0, at: Timestamp::from_parts(socket.mtime(), u32::try_from(socket.mtime_nsec()).ok()?) })
+    };
+    written().or_else(listened)
 }
 
 /// The exit that a shim wrote before it went.
@@ -257,6 +269,7 @@ pub(crate) enum Found {
 /// The beginning of a run, as its shim tells it.
 #[derive(Clone, Copy)]
 pub(crate) struct Start {
+    /// 0 if nobody knows any more: the run is over then.
     pub pid: u32,
     pub at: Timestamp,
 }
@@ -271,7 +284,7 @@ pub(crate) async fn look_for(engine: &Inner, id: &ContainerId) -> Found {
     let run = &engine.config.run;
     let without_shim = || {
         let lost = Exit { code: 255, at: clock::now(), oom_killed: false };
-        Found::Ended(written_exit(run, id).unwrap_or(lost), None, written_start(run, id))
+        Found::Ended(written_exit(run, id).unwrap_or(lost), None, last_start(run, id))
     };
     let Ok(shim) = Shim::connect(id, &Shim::socket_path(run, id)).await else {
         return without_shim();

@@ -70,11 +70,14 @@ pub struct ContainerPaths {
 pub struct MountPoint {
     /// What kind.
     pub kind: MountPointKind,
-    /// The volume's name.
+    /// The volume's name, or the image's as it was typed.
     #[serde(default)]
     pub name: Option<String>,
-    /// Path on the host.
+    /// Path on the host; of an image its id.
     pub source: String,
+    /// The part of an image that is shown; empty is all of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
     /// Path inside.
     pub destination: String,
     /// The volume's driver.

@@ -210,6 +210,6 @@ fn allow_another_mount(work: &Path) -> Result<(), SnapshotError> {
 }
 
 /// In a list of lower directories a colon separates, and a backslash takes that meaning away.
-fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     path.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:")
 }

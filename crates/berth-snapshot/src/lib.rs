@@ -16,6 +16,7 @@
 mod container;
 mod error;
 mod layer;
+mod shown;
 mod skeleton;
 mod trash;
 mod usage;
@@ -30,6 +31,7 @@ use std::{
 
 pub use error::SnapshotError;
 pub use layer::PendingLayer;
+pub use shown::shown;
 
 use trash::Trash;
 

@@ -77,24 +77,26 @@ pub(crate) fn dns_options(engine: &Inner, view: &ContainerView) -> DnsOptions {
     }
 }
 
-/// `name:address` lines; `host-gateway` is the host on the container's own network, or else on the default bridge.
+/// `name:address` lines; `host-gateway` is the host where the operator says it is, or on the container's own network, or else on the default
+/// bridge.
 fn extra_hosts(
     engine: &Inner,
     own_host: Option<IpAddr>,
     lines: &[String],
 ) -> Result<Vec<(String, IpAddr)>, EngineError> {
-    let one = |line: &String| {
+    let all = |line: &String| -> Result<Vec<(String, IpAddr)>, EngineError> {
         let invalid = || EngineError::invalid(format!("bad format for add-host: {line:?}"));
         let (name, address) = line.split_once([':', '=']).ok_or_else(invalid)?;
-        let address = match address.trim_matches(['[', ']']) {
-            "host-gateway" => own_host.or_else(|| crate::network::gateway_of_host(engine)).ok_or_else(|| {
+        let addresses = match address.trim_matches(['[', ']']) {
+            "host-gateway" if !engine.config.host_gateway.is_empty() => engine.config.host_gateway.clone(),
+            "host-gateway" => vec![own_host.or_else(|| crate::network::gateway_of_host(engine)).ok_or_else(|| {
                 EngineError::internal("unable to derive the IP value for host-gateway: there is no bridge")
-            })?,
-            text => text.parse().map_err(|_| invalid())?,
+            })?],
+            text => vec![text.parse().map_err(|_| invalid())?],
         };
-        Ok((name.to_owned(), address))
+        Ok(addresses.into_iter().map(|address| (name.to_owned(), address)).collect())
     };
-    lines.iter().map(one).collect()
+    Ok(lines.iter().map(all).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 fn read_host(path: &str) -> String {

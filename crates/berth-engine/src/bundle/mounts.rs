@@ -26,7 +26,7 @@ pub(super) fn build(engine: &Arc<Inner>, view: &ContainerView) -> Result<Vec<Mou
     }
     for point in &view.mounts {
         let request = host.mounts.iter().find(|request| request.target == point.destination);
-        mounts.push(user_mount(point, request)?);
+        mounts.push(user_mount(engine, view, point, request)?);
     }
     // What the user mounts takes the place of what would be there; parents come before children.
     let replaced = |mount: &Mount| view.mounts.iter().any(|point| Path::new(&point.destination) == mount.destination);
@@ -89,14 +89,20 @@ fn kernel_mounts(engine: &Inner, view: &ContainerView) -> Result<Vec<Mount>, Eng
     Ok(mounts)
 }
 
-fn user_mount(point: &MountPoint, request: Option<&MountRequest>) -> Result<Mount, EngineError> {
+fn user_mount(
+    engine: &Inner,
+    view: &ContainerView,
+    point: &MountPoint,
+    request: Option<&MountRequest>,
+) -> Result<Mount, EngineError> {
     match point.kind {
+        MountPointKind::Image => crate::container::image_mount(engine, view, point),
         MountPointKind::Tmpfs => tmpfs(point, request),
         MountPointKind::Bind if !Path::new(&point.source).exists() => Err(EngineError::invalid(format!(
             "invalid mount config for type \"bind\": bind source path does not exist: {}",
             point.source
         ))),
-        MountPointKind::Bind | MountPointKind::Volume | MountPointKind::Image => {
+        MountPointKind::Bind | MountPointKind::Volume => {
             if let Some(wanted) = point.propagation {
                 propagation::check(Path::new(&point.source), wanted)?;
             }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Handle, Registry, merge,
-    mounts::{self, Making},
+    mounts::{self, Made, Making},
     record,
     registry::NameReservation,
 };
@@ -130,7 +130,7 @@ async fn prepare(
     spec: ContainerSpec,
     networks: Vec<NetworkAttachment>,
     image: Image,
-) -> Result<(Result<(ContainerView, RootfsLayers), EngineError>, Vec<String>), EngineError> {
+) -> Result<(Result<(ContainerView, Vec<RootfsLayers>), EngineError>, Vec<String>), EngineError> {
     let (engine, id) = (Arc::clone(engine), id.clone());
     blocking(move || {
         let mut made = Vec::new();
@@ -148,7 +148,7 @@ fn prepare_blocking(
     networks: Vec<NetworkAttachment>,
     image: &Image,
     made: &mut Vec<String>,
-) -> Result<(ContainerView, RootfsLayers), EngineError> {
+) -> Result<(ContainerView, Vec<RootfsLayers>), EngineError> {
     let paths = paths_of(&engine.config, &id, &spec);
     std::fs::create_dir_all(&paths.directory).map_err(EngineError::io("making", &paths.directory))?;
     let layers = engine.images.rootfs(image)?;
@@ -156,7 +156,10 @@ fn prepare_blocking(
     let volatile = spec.host.auto_remove;
     engine.snapshots.prepare(&id, &layers, volatile)?;
     fault::point("create:layered");
+    let mut held = Vec::new();
+    let made = &mut Made { volumes: made, layers: &mut held };
     let mounts = mounts::resolve(&Making { engine, id: &id, spec: &spec, layers: &layers }, made)?;
+    held.push(layers);
     let view = ContainerView {
         id,
         name,
@@ -175,7 +178,7 @@ fn prepare_blocking(
         removed: false,
         final_code: 0,
     };
-    Ok((view, layers))
+    Ok((view, held))
 }
 
 /// The working directory is made where it is missing, which a file in its place does not allow.

@@ -6,6 +6,7 @@ mod create;
 mod exit;
 mod files;
 mod health;
+mod image_mount;
 mod load;
 mod merge;
 mod mounts;
@@ -32,6 +33,7 @@ use crate::{EngineError, Inner, network::Attachment, shim::Shim, view::Container
 pub(crate) use commit::{changed, commit, export};
 pub(crate) use create::{create, paths_of};
 pub(crate) use files::Visit;
+pub(crate) use image_mount::mount as image_mount;
 pub(crate) use load::load;
 pub(crate) use mounts::clean as clean_path;
 pub(crate) use prune::{PruneTurn, prune, would_prune};

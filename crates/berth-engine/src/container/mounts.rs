@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use berth_image::RootfsLayers;
-use berth_model::{ContainerId, ErrorKind, VolumeName};
+use berth_model::{ContainerId, VolumeName};
 
 use berth_sys::fault;
 
+use super::image_mount;
 use crate::{
     EngineError, Inner,
     spec::{BindOptions, ContainerSpec, MountKind, MountRequest, Propagation, VolumeOptions},
@@ -22,9 +23,17 @@ pub(super) struct Making<'a> {
     pub layers: &'a RootfsLayers,
 }
 
-/// Settles every mount of a container. Volumes that are made here stay if a later step fails; the anonymous ones are `made`, for the caller to
+/// What came to be while mounts were settled.
+pub(super) struct Made<'a> {
+    /// Anonymous volumes.
+    pub volumes: &'a mut Vec<String>,
+    /// Layers of images that are mounted, held until the container's record says that they are needed.
+    pub layers: &'a mut Vec<RootfsLayers>,
+}
+
+/// Settles every mount of a container. Volumes that are made here stay if a later step fails; the anonymous ones are told, for the caller to
 /// take back.
-pub(super) fn resolve(making: &Making<'_>, made: &mut Vec<String>) -> Result<Vec<MountPoint>, EngineError> {
+pub(super) fn resolve(making: &Making<'_>, made: &mut Made<'_>) -> Result<Vec<MountPoint>, EngineError> {
     let Making { engine, spec, .. } = *making;
     let mut points: BTreeMap<String, MountPoint> = BTreeMap::new();
     for source in spec.host.volumes_from.iter().flatten() {
@@ -72,11 +81,12 @@ fn taken_over(engine: &Inner, source: &str) -> Result<Vec<MountPoint>, EngineErr
     Ok(points.collect())
 }
 
-fn one(making: &Making<'_>, request: &MountRequest, made: &mut Vec<String>) -> Result<MountPoint, EngineError> {
+fn one(making: &Making<'_>, request: &MountRequest, made: &mut Made<'_>) -> Result<MountPoint, EngineError> {
     let point = MountPoint {
         kind: MountPointKind::Tmpfs,
         name: None,
         source: String::new(),
+        subpath: String::new(),
         destination: request.target.clone(),
         driver: String::new(),
         mode: request.mode.clone(),
@@ -86,12 +96,13 @@ fn one(making: &Making<'_>, request: &MountRequest, made: &mut Vec<String>) -> R
     };
     match &request.kind {
         MountKind::Bind { source, options } => bind(point, source, options),
-        MountKind::Volume { name, options } => volume(making, point, name.as_deref(), options, made),
+        MountKind::Volume { name, options } => volume(making, point, name.as_deref(), options, made.volumes),
         MountKind::Tmpfs(_) => Ok(point),
-        MountKind::Image { source, .. } => Err(EngineError::Refused {
-            kind: ErrorKind::NotImplemented,
-            message: format!("mounting the image {source} at {}: mounts of images are not there yet", request.target),
-        }),
+        MountKind::Image { source, subpath } => {
+            let (point, layers) = image_mount::find(making.engine, making.spec, point, (source, subpath))?;
+            made.layers.push(layers);
+            Ok(point)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_model::ByteSize;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{EngineError, spec::LogConfig, view::ContainerView};
 
@@ -21,10 +22,33 @@ pub(crate) struct LogOptions {
     pub max_file: u32,
     pub compress: bool,
     pub non_blocking_buffer: u64,
-    labels: Vec<String>,
-    env: Vec<String>,
+    labels: Chosen,
+    env: Chosen,
     tag: String,
 }
+
+/// Which labels, or which variables, the lines of a log carry: those that are named, and those whose names match.
+#[derive(Clone, Debug, Default)]
+struct Chosen {
+    names: Vec<String>,
+    pattern: Option<Regex>,
+}
+
+impl Chosen {
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
+            || self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(name.as_bytes()))
+    }
+}
+
+impl PartialEq for Chosen {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |chosen: &Self| chosen.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
+        self.names == other.names && text(self) == text(other)
+    }
+}
+
+impl Eq for Chosen {}
 
 /// Refuses unknown drivers and options.
 ///
@@ -136,6 +160,20 @@ fn mode(value: &str) -> Result<bool, EngineError> {
     }
 }
 
+/// A pattern of names, without tables of Unicode: `\w` means the letters that Docker means by it.
+fn pattern(key: &str, value: &str) -> Result<Option<Regex>, EngineError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let built = RegexBuilder::new(value).unicode(false).build();
+    built.map(Some).map_err(|error| {
+        // The last line says what is wrong; those before show where.
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        EngineError::invalid(format!("{key} is no regular expression: {value}: {reason}"))
+    })
+}
+
 /// Words a tag may name in double braces.
 const TAG_WORDS: [&str; 7] = ["ID", "FullID", "Name", "ImageName", "ImageID", "ImageFullID", "DaemonName"];
 
@@ -161,18 +199,15 @@ impl LogOptions {
                 "max-size" => self.max_size = size(key, value)?,
                 "max-file" => self.max_file = count(value)?,
                 "compress" => self.compress = switch(key, value)?,
-                "labels" => self.labels = list(),
-                "env" => self.env = list(),
+                "labels" => self.labels.names = list(),
+                "labels-regex" => self.labels.pattern = pattern(key, value)?,
+                "env" => self.env.names = list(),
+                "env-regex" => self.env.pattern = pattern(key, value)?,
                 "tag" => self.tag = tag(value)?,
                 "mode" => non_blocking = mode(value)?,
                 "max-buffer-size" => buffer = size(key, value)?,
-                // Those whose names have passed, but that are not there yet.
-                _ => {
-                    return Err(EngineError::invalid(format!(
-                        "the log option '{key}' is not there yet: name them by '{}'",
-                        key.trim_end_matches("-regex")
-                    )));
-                }
+                // Their names were checked before.
+                _ => {}
             }
         }
         if non_blocking {
@@ -184,11 +219,10 @@ impl LogOptions {
     /// The attributes every line of a container carries.
     pub(crate) fn attributes_of(&self, view: &ContainerView) -> BTreeMap<String, String> {
         let config = &view.spec.config;
-        let labels = self.labels.iter().filter_map(|key| Some((key.clone(), config.labels.get(key)?.clone())));
-        let env = self.env.iter().filter_map(|key| {
-            let line = config.env.iter().find(|line| line.split('=').next() == Some(key))?;
-            Some((key.clone(), line.split_once('=')?.1.to_owned()))
-        });
+        let labels = config.labels.iter().filter(|(key, _)| self.labels.has(key));
+        let labels = labels.map(|(key, value)| (key.clone(), value.clone()));
+        let env = config.env.iter().filter_map(|line| line.split_once('=')).filter(|(key, _)| self.env.has(key));
+        let env = env.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let tag = (!self.tag.is_empty()).then(|| ("tag".to_owned(), fill_tag(&self.tag, view)));
         labels.chain(env).chain(tag).collect()
     }
@@ -243,6 +277,15 @@ mod tests {
     }
 
     #[test]
+    fn labels_and_variables_are_chosen_by_name_and_by_pattern() {
+        let options = check(&[("labels", "a, b"), ("labels-regex", r"^com\.\w+$"), ("env-regex", "")]).expect("valid");
+        for (name, chosen) in [("a", true), ("b", true), ("com.x", true), ("ab", false), ("a.com.x", false)] {
+            assert_eq!(options.labels.has(name), chosen, "{name}");
+        }
+        assert!(!options.env.has("PATH"));
+    }
+
+    #[test]
     fn options_are_read_and_checked() {
         let options = check(&[("max-size", "10m"), ("max-file", "3"), ("compress", "true")]).expect("valid");
         assert_eq!((options.max_size, options.max_file, options.compress), (10_000_000, 3, true));
@@ -253,6 +296,7 @@ mod tests {
             (&[("max-file", "2")], "max-file cannot be set without max-size"),
             (&[("mode", "x")], "logger: logging mode not supported: x"),
             (&[("tag", "{{.Nope}}")], "logger: invalid tag template: {{.Nope}}"),
+            (&[("env-regex", "^(A")], "env-regex is no regular expression: ^(A: unclosed group"),
         ] {
             assert_eq!(check(given), Err(message.to_owned()));
         }

@@ -9,14 +9,13 @@
 //! present run has, and `None` between runs. It repeats what `berth_net::EndpointRecord` says, whose row in the store is
 //! what holds the addresses. Published ports are part of the endpoint by whose gateway the container reaches the world.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use berth_net::{EndpointRecord, Networks};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{ContainerSpec, EndpointRequest, NetworkMode, PortProto};
+use crate::spec::{ContainerSpec, EndpointRequest, NetworkMode, PublishedRange};
 use crate::view::ContainerView;
 
 /// A container's place on one network.
@@ -63,7 +62,7 @@ pub struct EndpointView {
     /// Its hardware address; empty where the kernel shares the parent's.
     pub mac_address: String,
     /// Ports that are published, and where.
-    pub ports: BTreeMap<PortProto, Vec<(IpAddr, u16)>>,
+    pub published: Vec<PublishedRange>,
 }
 
 impl EndpointView {
@@ -161,6 +160,6 @@ pub(crate) fn endpoint_view(record: &EndpointRecord) -> EndpointView {
         default_v4: record.default_v4,
         default_v6: record.default_v6,
         mac_address: record.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        ports: BTreeMap::new(),
+        published: Vec::new(),
     }
 }

@@ -1,7 +1,6 @@
 //! Published ports of a container: what its settings ask of `berth-net`, and the process that holds the host's ports.
 
 use std::{
-    collections::BTreeMap,
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, OwnedFd},
@@ -22,7 +21,7 @@ use super::NetworkAttachment;
 use crate::{
     EngineError, Inner,
     shim::Launcher,
-    spec::{PortBinding, PortProto, Protocol},
+    spec::{PortBinding, PortProto, Protocol, PublishedRange},
     view::ContainerView,
 };
 
@@ -154,7 +153,7 @@ fn as_before(requests: &[PortRequest], ports: &[PublishedPort]) -> Vec<PortReque
     for port in ports.iter().filter(|port| port.way != Way::Routed) {
         had.extend(port.pairs().map(|(inside, outside)| (port, inside, outside)));
     }
-    let mut settle = |request: &PortRequest| {
+    let settle = |request: &PortRequest| {
         if let HostPort::One(_) = request.host {
             return *request;
         }
@@ -169,7 +168,7 @@ fn as_before(requests: &[PortRequest], ports: &[PublishedPort]) -> Vec<PortReque
         });
         PortRequest { host: HostPort::One(outside), ..*request }
     };
-    requests.iter().map(|request| settle(request)).collect()
+    requests.iter().map(settle).collect()
 }
 
 fn refused(view: &ContainerView, record: &EndpointRecord, error: &NetError) -> EngineError {
@@ -189,12 +188,12 @@ fn takes_ports(engine: &Inner, record: &EndpointRecord) -> bool {
 fn requests(view: &ContainerView) -> Result<Vec<PortRequest>, EngineError> {
     let host = &view.spec.host;
     let mut requests = Vec::new();
-    for (port, bindings) in &host.port_bindings {
+    for (port, bindings) in host.port_bindings.iter() {
         for binding in bindings {
-            requests.push(request(*port, binding)?);
+            requests.push(request(port, &binding)?);
         }
     }
-    let named = |port: &&PortProto| host.port_bindings.get(port).is_some_and(|bindings| !bindings.is_empty());
+    let named = |port: &&PortProto| host.port_bindings.publishes(**port);
     if host.publish_all_ports {
         for port in view.spec.config.exposed_ports.iter().filter(|port| !named(port)) {
             requests.push(request(*port, &PortBinding::default())?);
@@ -234,22 +233,20 @@ fn protocol(transport: Transport) -> Protocol {
 /// Writes into the attachments which ports lead to them.
 pub(crate) fn show_ports(engine: &Inner, attachments: &mut [NetworkAttachment]) {
     for endpoint in attachments.iter_mut().filter_map(|attachment| attachment.endpoint.as_mut()) {
-        let mut ports: BTreeMap<PortProto, Vec<(IpAddr, u16)>> = BTreeMap::new();
         let Ok(id) = endpoint.endpoint_id.parse() else { continue };
-        for range in engine.networks.published(&id) {
-            for (inside, outside) in range.pairs() {
-                // A port that is open at the container's own address takes none of the host's: shown as no port of any address.
-                let (address, outside) = match (range.way, range.address) {
-                    (Way::Routed, IpAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED.into(), 0),
-                    (Way::Routed, IpAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED.into(), 0),
-                    (_, address) => (address, outside),
-                };
-                let port = PortProto { port: inside, protocol: protocol(range.transport) };
-                ports.entry(port).or_default().push((address, outside));
-            }
-        }
-        endpoint.ports = ports;
+        endpoint.published = engine.networks.published(&id).iter().map(shown).collect();
     }
+}
+
+fn shown(range: &PublishedPort) -> PublishedRange {
+    // A port that is open at the container's own address takes none of the host's: shown as no port of any address.
+    let (address, host) = match (range.way, range.address) {
+        (Way::Routed, IpAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED.into(), 0),
+        (Way::Routed, IpAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED.into(), 0),
+        (_, address) => (address, range.first),
+    };
+    let first = PortProto { port: range.target_first, protocol: protocol(range.transport) };
+    PublishedRange { first, count: (range.last - range.first).saturating_add(1), address, host }
 }
 
 /// Gives the ports of a container back that has ended. Whoever hears of the end can have them.

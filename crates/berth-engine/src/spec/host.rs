@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MountRequest, NetworkMode, PortBinding, PortProto};
+use super::{MountRequest, NetworkMode, PortBindings};
 
 /// How the host confines a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct HostSettings {
     /// Network.
     pub network: NetworkMode,
     /// Published ports.
-    pub port_bindings: BTreeMap<PortProto, Vec<PortBinding>>,
+    pub port_bindings: PortBindings,
     /// Publishes every exposed port.
     pub publish_all_ports: bool,
     /// What happens when it ends.

@@ -7,6 +7,7 @@ mod health;
 mod host;
 mod mounts;
 mod network;
+mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ pub use host::{
 };
 pub use mounts::{BindOptions, MountKind, MountRequest, Propagation, TmpfsOptions, VolumeOptions};
 pub use network::{EndpointRequest, InvalidPort, NetworkMode, PortBinding, PortProto, Protocol};
+pub use ports::{PortBindings, PublishedRange};
 
 /// A request for a new container, as the edge understood it.
 #[derive(Clone, Debug)]

@@ -11,6 +11,9 @@ pub(crate) mod request;
 mod security;
 pub(crate) mod value;
 
+#[cfg(feature = "fuzz")]
+pub use port::published;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use berth_api::host_config::{DeviceRequest, ThrottleDevice, Ulimit, WeightDevice};

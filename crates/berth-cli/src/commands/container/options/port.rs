@@ -27,6 +27,12 @@ pub(super) fn ports(publish: &[String], expose: &[String]) -> Result<Ports, Stri
     Ok(ports)
 }
 
+/// What one text after `-p` asks for, if it is one.
+#[cfg(feature = "fuzz")]
+pub fn published(text: &str) -> Option<PortMap> {
+    ports(&[text.to_owned()], &[]).ok().map(|ports| ports.bindings)
+}
+
 /// `target=80,published=8080,protocol=udp` in the short form.
 fn short_form(text: &str) -> Result<String, String> {
     if !text.contains('=') {
@@ -108,8 +114,10 @@ fn expose_one(ports: &mut Ports, text: &str) -> Result<(), String> {
 }
 
 fn range(text: &str) -> Result<(u16, u16), String> {
-    let number = |digits: &str| {
-        digits.parse::<u16>().map_err(|error| integer_error(digits, &error).replace("ParseInt", "ParseUint"))
+    let number = |digits: &str| match digits.strip_prefix('+') {
+        // What reads numbers here takes a sign, what reads them in Docker does not.
+        Some(_) => Err(format!("strconv.ParseUint: parsing {digits:?}: invalid syntax")),
+        None => digits.parse::<u16>().map_err(|error| integer_error(digits, &error).replace("ParseInt", "ParseUint")),
     };
     match text.split_once('-') {
         None => number(text).map(|port| (port, port)),
@@ -145,6 +153,14 @@ mod tests {
         check(&["9000-9001:90-91"], &[], &[("90/tcp", "", "9000"), ("91/tcp", "", "9001")]);
         check(&["1000-1003:80"], &[], &[("80/tcp", "", "1000-1003")]);
         check(&["target=80,published=8080,protocol=sctp"], &[], &[("80/sctp", "", "8080")]);
+    }
+
+    #[test]
+    fn a_sign_makes_no_port() {
+        let refused = |text: &str| ports(&[text.to_owned()], &[]).expect_err(text);
+        assert_eq!(refused("+80"), "invalid containerPort: +80");
+        assert_eq!(refused("+80:80"), "invalid hostPort: +80");
+        assert_eq!(refused("80-+81"), "invalid containerPort: 80-+81");
     }
 
     #[test]
