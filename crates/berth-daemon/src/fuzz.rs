@@ -1,5 +1,7 @@
 //! Ways in for the fuzz targets of `fuzz/`.
 
+use berth_api::host_config::PortMap;
+
 use crate::{
     http::{
         filters::Filters,
@@ -8,7 +10,7 @@ use crate::{
         version::ApiVersion,
         websocket,
     },
-    resources,
+    resources, translate,
 };
 
 /// Routes a request line, and reads its query and filters, as for any endpoint.
@@ -24,6 +26,12 @@ pub fn request_line(method: &str, target: &str) {
     if let Ok(filters) = Filters::parse(query.text("filters")) {
         let _ = (filters.values("label").len(), filters.boolean("dangling"), filters.labels(|_| Some("value")));
     }
+}
+
+/// Reads which ports a client wants published, and shows them again, as inspect would.
+pub fn published(ports: &PortMap) -> Result<PortMap, String> {
+    let read = translate::ports::bindings(Some(ports)).map_err(|error| error.message)?;
+    Ok(translate::ports::bindings_to_wire(&read))
 }
 
 /// Reads what a client sends over a websocket.

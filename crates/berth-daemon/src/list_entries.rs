@@ -11,6 +11,9 @@ use berth_engine::ContainerView;
 
 use crate::gates::SummaryShape;
 
+/// Longer entries are made anew each time: one with 10,000 ports takes a megabyte.
+const LONGEST: usize = 16 * 1024;
+
 /// Entries by snapshot, and by what clients of several versions see of it.
 #[derive(Default)]
 pub struct ListEntries {
@@ -53,6 +56,7 @@ impl ListEntries {
     ) {
         let mut kept = self.lock();
         kept.retain(|_, entry| entry.view.strong_count() > 0);
+        let entries = entries.filter(|(.., text)| text.len() <= LONGEST);
         kept.extend(entries.map(|(view, status, text)| {
             ((Address::of(view), shape), Entry { view: Arc::downgrade(view), status, names, text })
         }));

@@ -4,7 +4,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use std::time::{Duration, Instant};
+
 use rustix::fs::{FlockOperation, flock};
+
+/// How long a new daemon waits for the lock of one that is dying: its last thread may be in the middle of a sync.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks meanwhile.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why this daemon may not run.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +49,27 @@ pub struct RootLock {
 }
 
 impl RootLock {
-    /// Takes the data root, which must exist.
+    /// Takes the data root, which must exist. Waits for a daemon that is dying, as one does that was killed while it wrote to the disk.
+    ///
+    /// # Errors
+    /// [`LockError::Taken`] at once where another daemon lives.
     pub fn take(root: &Path) -> Result<Self, LockError> {
         let path = root.join("berthd.lock");
         let failed = |source: io::Error| LockError::File { path: path.clone(), source };
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut text = String::new();
-            drop(file.read_to_string(&mut text));
-            return Err(LockError::Taken { root: root.to_owned(), pid: text.trim().parse().ok() });
+        let deadline = Instant::now() + PATIENCE;
+        let mut told = false;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            // Read each time: whoever has just taken the lock has yet to write who he is.
+            let pid = holder(&mut file);
+            if pid.is_some_and(lives) || Instant::now() > deadline {
+                return Err(LockError::Taken { root: root.to_owned(), pid });
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(root = %root.display(), ?pid, "waiting for the end of a daemon that is dying");
+            }
+            std::thread::sleep(INTERVAL);
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
@@ -59,6 +77,35 @@ impl RootLock {
             .map_err(failed)?;
         Ok(RootLock { _file: file })
     }
+}
+
+/// The process that a lock's file names.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Whether a process goes on.
+fn lives(pid: u32) -> bool {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+    matches!((read("stat"), read("status")), (Ok(stat), Ok(status)) if goes_on(&stat, &status))
+}
+
+/// The same from its two files in /proc, see proc_pid_stat(5) and proc_pid_status(5). A process that was killed is seen as a zombie once its
+/// first thread has gone, as exiting before, and with a pending SIGKILL as long as it is inside of a system call.
+fn goes_on(stat: &str, status: &str) -> bool {
+    const EXITING: u64 = 4;
+    const KILL: u64 = 1 << 8;
+    // The program's name may be anything, spaces and parentheses too.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let state = fields.next().unwrap_or("X");
+    let flags: u64 = fields.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or_default();
+    let pending = status.lines().filter_map(|line| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    !matches!(state, "Z" | "X" | "x") && flags & EXITING == 0 && pending.fold(0, |all, mask| all | mask) & KILL == 0
 }
 
 /// The file with the process id; removed when it is dropped.
@@ -111,8 +158,56 @@ mod tests {
         let taken = RootLock::take(&root).expect_err("taken").to_string();
         assert_eq!(taken, format!("another berthd (pid {}) uses {}", std::process::id(), root.display()));
         drop(held);
-        assert!(RootLock::take(&root).is_ok());
+        // A program that another test starts has a copy of the lock until it is executed.
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = RootLock::take(&root) {
+            assert!(Instant::now() < deadline, "{error}");
+        }
         std::fs::remove_dir_all(&root).expect("removed");
+    }
+
+    #[test]
+    fn a_data_root_is_taken_over_from_a_daemon_that_is_dying() {
+        let root = std::env::temp_dir().join(format!("berth-dying-{}", std::process::id()));
+        std::fs::create_dir_all(&root).expect("directory");
+        let held = RootLock::take(&root).expect("free");
+        // Dead, but nobody has asked how it ended.
+        let mut dead = std::process::Command::new("/bin/true").spawn().expect("true, of coreutils");
+        while lives(dead.id()) {
+            std::thread::yield_now();
+        }
+        std::fs::write(root.join("berthd.lock"), dead.id().to_string()).expect("its name");
+        let next = std::thread::spawn({
+            let root = root.clone();
+            move || RootLock::take(&root).map(drop)
+        });
+        // Long enough for the first look in most cases; the outcome is the same in all.
+        std::thread::sleep(INTERVAL * 3);
+        drop(held);
+        next.join().expect("no panic").expect("taken over");
+        dead.wait().expect("ours");
+        std::fs::remove_dir_all(&root).expect("removed");
+    }
+
+    #[test]
+    fn a_process_that_was_killed_does_not_go_on() {
+        let stat = |state: &str, flags: u64| format!("7 (a) b) {state} 1 7 7 0 -1 {flags} 0 0");
+        let status = |own: &str, shared: &str| {
+            format!("Name:\ta\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\t0000000000000100\n")
+        };
+        let none = "0000000000000000";
+        let kill = "0000000000000100";
+        for (stat, status, expected) in [
+            (stat("S", 0x0040_0000), status(none, none), true),
+            (stat("D", 0), status(none, "0000000000004000"), true),
+            (stat("D", 0), status(kill, none), false),
+            (stat("D", 0), status(none, kill), false),
+            (stat("R", 4), status(none, none), false),
+            (stat("Z", 0), status(none, none), false),
+            (String::new(), String::new(), false),
+        ] {
+            assert_eq!(goes_on(&stat, &status), expected, "{stat}\n{status}");
+        }
     }
 
     #[test]

@@ -187,6 +187,34 @@ directives! {
     /// Keep firewall rules [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     iptables: bool = "iptables",
+    /// Keep firewall rules for IPv6 too, where rules are kept [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    ip6tables: bool = "ip6tables",
+    /// What rules are kept with; only nftables
+    #[arg(long, value_name = "NAME")]
+    firewall_backend: String = "firewall-backend",
+    /// Leave the policy of the chain FORWARD alone; it always is
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    ip_forward_no_drop: bool = "ip-forward-no-drop",
+    /// Let a process carry what rules cannot lead to containers: between IPv6 and IPv4, and from ::1 [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    userland_proxy: bool = "userland-proxy",
+    /// Not there: one process of the engine's own carries all
+    #[arg(long, value_name = "FILE", hide = true)]
+    userland_proxy_path: String = "userland-proxy-path",
+    /// Not there: networks with the gateway mode nat-unprotected or routed are reached directly
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
+    allow_direct_routing: bool = "allow-direct-routing",
+    /// Not there
+    #[arg(long, value_name = "MARK", hide = true)]
+    bridge_accept_fwmark: String = "bridge-accept-fwmark",
+    /// Option of new networks of a driver, DRIVER=KEY=VALUE (repeatable)
+    #[arg(long = "default-network-opt", value_name = "OPTION")]
+    #[serde(deserialize_with = "options_of_drivers")]
+    default_network_opts: Vec<String> = "default-network-opt",
+    /// Address behind host-gateway [default: the gateway of the container's network] (repeatable)
+    #[arg(long = "host-gateway-ip", value_name = "IP")]
+    host_gateway_ips: Vec<String> = "host-gateway-ip",
     /// Who decides whether published ports are reached: docker (who publishes) or respect (the host's input rules)
     #[arg(long, value_name = "MODE")]
     firewall: String = "firewall",
@@ -322,6 +350,15 @@ fn read_file(path: &Path, must_exist: bool) -> Result<Option<Directives>, Option
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let map = BTreeMap::<String, String>::deserialize(deserializer)?;
     Ok(Some(map.into_iter().map(|(key, value)| format!("{key}={value}")).collect()))
+}
+
+/// `{"bridge": {"com.docker.network.driver.mtu": "1400"}}` becomes what the flag takes, `bridge=com.docker.network.driver.mtu=1400`.
+fn options_of_drivers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let map = BTreeMap::<String, BTreeMap<String, String>>::deserialize(deserializer)?;
+    let lines = |(driver, options): (String, BTreeMap<String, String>)| {
+        options.into_iter().map(move |(key, value)| format!("{driver}={key}={value}"))
+    };
+    Ok(Some(map.into_iter().flat_map(lines).collect()))
 }
 
 /// `{"nofile": {"Name": "nofile", "Soft": 1, "Hard": 2}}` becomes what the flag takes, `nofile=1:2`.

@@ -166,6 +166,27 @@ fn check_fixed_choices(directives: &Directives) -> Result<(), SettingsError> {
     {
         return Err(wrong("storage-driver", driver, "only overlayfs is there"));
     }
+    if let Some(backend) = directives.firewall_backend.as_deref()
+        && backend != "nftables"
+    {
+        let reason = "rules are kept with nftables: leave the option out, or say nftables";
+        return Err(wrong("firewall-backend", backend, reason));
+    }
+    if directives.ip_forward_no_drop == Some(false) {
+        return Err(wrong("ip-forward-no-drop", "false", "the policy of the chain FORWARD is never changed"));
+    }
+    if let Some(path) = &directives.userland_proxy_path {
+        let reason = "there is no such program: one process of the engine's own carries what rules cannot";
+        return Err(wrong("userland-proxy-path", path, reason));
+    }
+    if directives.allow_direct_routing == Some(true) {
+        let reason =
+            "not there: give the networks com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected or routed";
+        return Err(wrong("allow-direct-routing", "true", reason));
+    }
+    if let Some(mark) = &directives.bridge_accept_fwmark {
+        return Err(wrong("bridge-accept-fwmark", mark, "not there: accept such packets in a chain of your own"));
+    }
     for option in directives.exec_opts.iter().flatten() {
         if option != "native.cgroupdriver=cgroupfs" {
             return Err(wrong("exec-opt", option, "only native.cgroupdriver=cgroupfs is known"));
@@ -261,6 +282,12 @@ fn network(directives: &Directives, engine: &mut EngineConfig) -> Result<(), Set
     network.forward = directives.ip_forward.unwrap_or(network.forward);
     network.masquerade = directives.ip_masq.unwrap_or(network.masquerade);
     network.rules = directives.iptables.unwrap_or(network.rules);
+    network.rules_v6 = directives.ip6tables.unwrap_or(network.rules_v6);
+    network.carries = directives.userland_proxy.unwrap_or(network.carries);
+    for text in directives.default_network_opts.iter().flatten() {
+        let (driver, key, value) = option_of_driver(text)?;
+        network.default_options.entry(driver).or_default().insert(key, value);
+    }
     network.firewall = match directives.firewall.as_deref() {
         None | Some("docker") => FirewallMode::Docker,
         Some("respect") => FirewallMode::Respect,
@@ -275,6 +302,9 @@ fn network(directives: &Directives, engine: &mut EngineConfig) -> Result<(), Set
     if let Some(pools) = &directives.default_address_pools {
         network.pools = pools.iter().map(|text| address_pool(text)).collect::<Result<_, _>>()?;
     }
+    for text in directives.host_gateway_ips.iter().flatten() {
+        engine.host_gateway.push(text.parse().map_err(|_| wrong("host-gateway-ip", text, "no IP address"))?);
+    }
     for text in directives.dns.iter().flatten() {
         let ip: IpAddr = text.parse().map_err(|_| wrong("dns", text, "no IP address"))?;
         engine.dns.servers.push(ip);
@@ -282,6 +312,18 @@ fn network(directives: &Directives, engine: &mut EngineConfig) -> Result<(), Set
     engine.dns.search = directives.dns_search.clone().unwrap_or_default();
     engine.dns.options = directives.dns_opts.clone().unwrap_or_default();
     Ok(())
+}
+
+/// `DRIVER=KEY=VALUE`, of a driver that there is.
+fn option_of_driver(text: &str) -> Result<(String, String, String), SettingsError> {
+    let parts = text.split_once('=').and_then(|(driver, rest)| Some((driver, rest.split_once('=')?)));
+    let Some((driver, (key, value))) = parts else {
+        return Err(wrong("default-network-opt", text, "use DRIVER=KEY=VALUE"));
+    };
+    if !["bridge", "macvlan", "ipvlan"].contains(&driver) {
+        return Err(wrong("default-network-opt", text, "use one of the drivers bridge, macvlan and ipvlan"));
+    }
+    Ok((driver.to_owned(), key.to_owned(), value.to_owned()))
 }
 
 /// `base=CIDR,size=BITS`.
@@ -469,6 +511,35 @@ mod tests {
         assert_eq!(refused(directives), "--tlscert \"\": TLS needs this file");
         let directives = Directives { default_ulimits: Some(vec!["nofile".to_owned()]), ..Directives::default() };
         assert_eq!(refused(directives), "--default-ulimit \"nofile\": use NAME=SOFT[:HARD]");
+    }
+
+    #[test]
+    fn options_of_networks_are_understood_or_refused_with_the_way_out() {
+        let said = |json: &str| understand(&serde_json::from_str(json).expect("directives")).map(|(_, engine)| engine);
+        let engine = said(
+            r#"{"ip6tables": false, "userland-proxy": false, "firewall-backend": "nftables", "ip-forward-no-drop": true,
+                "allow-direct-routing": false, "host-gateway-ips": ["192.0.2.1", "2001:db8::1"],
+                "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}}}"#,
+        )
+        .expect("valid");
+        assert_eq!((engine.network.rules, engine.network.rules_v6, engine.network.carries), (true, false, false));
+        assert_eq!(engine.host_gateway.len(), 2);
+        assert_eq!(engine.network.default_options["bridge"]["com.docker.network.driver.mtu"], "1400");
+        for (json, reason) in [
+            (r#"{"firewall-backend": "iptables"}"#, "rules are kept with nftables"),
+            (r#"{"ip-forward-no-drop": false}"#, "the policy of the chain FORWARD is never changed"),
+            (r#"{"userland-proxy-path": "/x"}"#, "--userland-proxy-path \"/x\": there is no such program"),
+            (r#"{"allow-direct-routing": true}"#, "gateway_mode_ipv4=nat-unprotected"),
+            (r#"{"bridge-accept-fwmark": "1"}"#, "in a chain of your own"),
+            (r#"{"default-network-opts": {"overlay": {"a": "b"}}}"#, "one of the drivers bridge, macvlan and ipvlan"),
+            (r#"{"host-gateway-ips": ["host"]}"#, "--host-gateway-ip \"host\": no IP address"),
+        ] {
+            let refused = said(json).expect_err(json).to_string();
+            assert!(refused.starts_with("--") && refused.contains(reason), "{refused}");
+        }
+        let flag = Directives { default_network_opts: Some(vec!["bridge=x".to_owned()]), ..Directives::default() };
+        let refused = understand(&flag).expect_err("no value").to_string();
+        assert_eq!(refused, "--default-network-opt \"bridge=x\": use DRIVER=KEY=VALUE");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use berth_api::container::ContainerSummary;
 use berth_api::descriptor::Descriptor;
 use berth_engine::ContainerView;
-use berth_engine::spec::PortProto;
+use berth_engine::spec::{PortProto, PublishedRange};
 use berth_image::{ManifestKind, ManifestSummary};
 use berth_model::{Digest, Timestamp};
 use regex::Regex;
@@ -19,7 +19,7 @@ use crate::http::filters::Filters;
 use crate::http::reply::{self, Reply};
 use crate::http::router::{Endpoint, endpoint};
 use crate::translate::inspect::Sizes;
-use crate::translate::{endpoints, summary, time};
+use crate::translate::{endpoints, ports, summary, time};
 
 pub static ENDPOINTS: &[Endpoint] = &[endpoint!("GET" "/containers/json", "ContainerList", list)];
 
@@ -252,18 +252,15 @@ impl<'a> Selection<'a> {
     }
 
     fn publishes(&self, view: &ContainerView) -> bool {
-        let host_ports =
-            view.networks.iter().flat_map(|attachment| &attachment.endpoint).flat_map(|endpoint| &endpoint.ports);
-        let mut pairs =
-            host_ports.flat_map(|(port, places)| places.iter().map(move |(_, public)| (*public, port.protocol)));
-        pairs.any(|(port, protocol)| self.published.iter().any(|range| range.contains(PortProto { port, protocol })))
+        let pairs = ports::published(view).flat_map(PublishedRange::pairs);
+        let mut public = pairs.map(|(inside, (_, port))| PortProto { port, ..inside });
+        public.any(|port| self.published.iter().any(|range| range.contains(port)))
     }
 
     fn exposes(&self, view: &ContainerView) -> bool {
-        let published =
-            view.networks.iter().flat_map(|attachment| &attachment.endpoint).flat_map(|endpoint| endpoint.ports.keys());
-        let mut all = view.spec.config.exposed_ports.iter().chain(published);
-        all.any(|port| self.exposed.iter().any(|range| range.contains(*port)))
+        let published = ports::published(view).flat_map(PublishedRange::pairs).map(|(port, _)| port);
+        let mut all = view.spec.config.exposed_ports.iter().copied().chain(published);
+        all.any(|port| self.exposed.iter().any(|range| range.contains(port)))
     }
 }
 

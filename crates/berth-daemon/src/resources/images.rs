@@ -40,13 +40,16 @@ impl From<ImageError> for ApiError {
 /// Which containers use which images.
 pub fn users(engine: &Engine) -> Vec<ImageUser> {
     let containers = engine.containers();
-    let user = |view: &std::sync::Arc<berth_engine::ContainerView>| ImageUser {
-        container: view.id.clone(),
-        image: view.spec.image_id.clone(),
-        platform: view.spec.platform.clone(),
-        running: view.state.is_running(),
+    let users = |view: &std::sync::Arc<berth_engine::ContainerView>| {
+        let view = std::sync::Arc::clone(view);
+        view.images().into_iter().map(move |image| ImageUser {
+            container: view.id.clone(),
+            image,
+            platform: view.spec.platform.clone(),
+            running: view.state.is_running(),
+        })
     };
-    containers.iter().map(user).collect()
+    containers.iter().flat_map(users).collect()
 }
 
 /// The same without containers that would be gone by then: what a prune of everything would remove depends on what went before.

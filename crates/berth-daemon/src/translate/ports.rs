@@ -7,7 +7,7 @@ use berth_api::Empty;
 use berth_api::container::PortSummary;
 use berth_api::host_config::{PortBinding as WireBinding, PortMap};
 use berth_engine::ContainerView;
-use berth_engine::spec::{InvalidPort, PortBinding, PortProto};
+use berth_engine::spec::{InvalidPort, PortBinding, PortBindings, PortProto, PublishedRange};
 
 use crate::http::error::ApiError;
 use crate::translate::address;
@@ -28,33 +28,25 @@ pub fn exposed_to_wire(ports: &BTreeSet<PortProto>) -> Option<BTreeMap<String, E
 }
 
 /// Checks and understands published ports.
-pub fn bindings(wire: Option<&PortMap>) -> Result<BTreeMap<PortProto, Vec<PortBinding>>, ApiError> {
+pub fn bindings(wire: Option<&PortMap>) -> Result<PortBindings, ApiError> {
     let mut bindings = BTreeMap::new();
     for (text, places) in wire.into_iter().flatten() {
         let places = places.iter().flatten().map(binding).collect::<Result<Vec<_>, _>>()?;
         bindings.insert(port(text)?, places);
     }
-    Ok(bindings)
+    Ok(bindings.into_iter().collect())
 }
 
 fn binding(wire: &WireBinding) -> Result<PortBinding, ApiError> {
     address::optional_ip(&wire.host_ip)?;
-    if !wire.host_port.is_empty() && !is_port_or_range(&wire.host_port) {
+    if wire.host_port.parse::<berth_net::HostPort>().is_err() {
         return Err(ApiError::invalid(format!("invalid port specification: {:?}", wire.host_port)));
     }
     Ok(PortBinding { host_ip: wire.host_ip.clone(), host_port: wire.host_port.clone() })
 }
 
-fn is_port_or_range(text: &str) -> bool {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) => first <= last,
-        _ => false,
-    }
-}
-
 /// Shows published ports as they were asked for.
-pub fn bindings_to_wire(bindings: &BTreeMap<PortProto, Vec<PortBinding>>) -> PortMap {
+pub fn bindings_to_wire(bindings: &PortBindings) -> PortMap {
     let place =
         |binding: &PortBinding| WireBinding { host_ip: binding.host_ip.clone(), host_port: binding.host_port.clone() };
     bindings.iter().map(|(port, places)| (port.to_string(), Some(places.iter().map(place).collect()))).collect()
@@ -69,12 +61,16 @@ fn current(view: &ContainerView) -> BTreeMap<PortProto, Vec<(IpAddr, u16)>> {
     for port in &view.spec.config.exposed_ports {
         ports.insert(*port, Vec::new());
     }
-    for (port, places) in
-        view.networks.iter().flat_map(|attachment| &attachment.endpoint).flat_map(|endpoint| &endpoint.ports)
-    {
-        ports.entry(*port).or_insert_with(Vec::new).extend(places.iter().copied());
+    for (port, place) in published(view).flat_map(PublishedRange::pairs) {
+        ports.entry(port).or_insert_with(Vec::new).push(place);
     }
     ports
+}
+
+/// Every range that leads to a container.
+pub fn published(view: &ContainerView) -> impl Iterator<Item = PublishedRange> + '_ {
+    let endpoints = view.networks.iter().filter_map(|attachment| attachment.endpoint.as_ref());
+    endpoints.flat_map(|endpoint| endpoint.published.iter().copied())
 }
 
 /// The ports of a container for inspect (B106).
@@ -124,14 +120,8 @@ mod tests {
         assert_eq!(refused("99999/tcp", "", ""), "invalid JSON: invalid port '99999': value out of range");
         assert_eq!(refused("80-82/tcp", "", "90-91"), "invalid JSON: invalid port '80-82': invalid syntax");
         assert_eq!(refused("80/tcp", "", "abc"), "invalid port specification: \"abc\"");
-        assert_eq!(refused("80/tcp", "", "70000"), "invalid port specification: \"70000\"");
-    }
-
-    #[test]
-    fn a_range_of_host_ports_goes_up() {
-        assert!(is_port_or_range("8000-8010"));
-        assert!(is_port_or_range("0"));
-        assert!(!is_port_or_range("8010-8000"));
-        assert!(!is_port_or_range("-1"));
+        for wrong in ["70000", "8010-8000", "-1", "+80"] {
+            assert_eq!(refused("80/tcp", "", wrong), format!("invalid port specification: {wrong:?}"));
+        }
     }
 }
