@@ -15,6 +15,8 @@ Usage: cargo run --release -p bench -- [GROUP...] [OPTION...]
 Groups (default: all but debian, registry, cuts, archive, traffic and names):
   run       run --rm of `true`, without network and on the default bridge
   ports     the same with a published port
+  many-ports
+            the start of a container with 10,000 published ports, and the memory that takes
   burst     what the default bridge adds to it, one by one and in bursts of 100
   steps     create, start, wait and rm of one container
   exec      exec of `true` in a running container

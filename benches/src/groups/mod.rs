@@ -7,6 +7,7 @@ mod exec;
 mod images;
 mod load;
 mod many;
+mod many_ports;
 mod names;
 mod ports;
 mod registry;
@@ -41,6 +42,8 @@ pub enum Group {
     Run,
     /// `run --rm` with published ports.
     Ports,
+    /// 10,000 published ports.
+    ManyPorts,
     /// What the default bridge adds.
     Burst,
     /// create, start, wait, rm.
@@ -71,9 +74,10 @@ pub enum Group {
 
 impl Group {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Run,
         Self::Ports,
+        Self::ManyPorts,
         Self::Burst,
         Self::Steps,
         Self::Exec,
@@ -97,6 +101,7 @@ impl Group {
         match self {
             Self::Run => "run",
             Self::Ports => "ports",
+            Self::ManyPorts => "many-ports",
             Self::Burst => "burst",
             Self::Steps => "steps",
             Self::Exec => "exec",
@@ -123,6 +128,7 @@ impl Group {
         match self {
             Self::Run => "`run --rm IMAGE true`",
             Self::Ports => "`run --rm -p ... IMAGE true`",
+            Self::ManyPorts => "`run -d -p ...` of 10,000 ports",
             Self::Burst => "What the default bridge adds to `run --rm IMAGE true`",
             Self::Steps => "`create`, `start`, `wait` and `rm` of one container that runs `true`",
             Self::Exec => "`exec` of `true` in a running container",
@@ -148,6 +154,8 @@ impl Group {
             Self::Cuts | Self::Archive | Self::Images => &Kind::DAEMONS,
             Self::Traffic => &Kind::CARRIERS,
             Self::Names => &Kind::NAMERS,
+            // The others would start 20,000 processes, or write 40,000 rules one by one.
+            Self::ManyPorts => &[Kind::Berth],
             _ => &Kind::ENGINES,
         };
         let mut field = setting.field(kinds)?;
@@ -161,6 +169,7 @@ impl Group {
         let measure = match self {
             Self::Run => run::measure,
             Self::Ports => ports::measure,
+            Self::ManyPorts => many_ports::measure,
             Self::Burst => burst::measure,
             Self::Steps => steps::measure,
             Self::Exec => exec::measure,
