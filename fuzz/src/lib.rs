@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("reference", reference),
     ("layer", layer),
     ("tar", tar),
@@ -31,6 +31,7 @@ pub const TARGETS: [Target; 15] = [
     ("dns", dns),
     ("resolv_conf", resolv_conf),
     ("registry", registry),
+    ("ports", ports),
 ];
 
 /// Names of images and of what else users name: what is accepted is understood again as it is shown in full.
@@ -228,4 +229,13 @@ pub fn registry(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     berth_distribution::fuzz::said_by_a_registry(&text);
     berth_distribution::fuzz::hosts(&text);
+}
+
+/// Published ports: what the client takes, the daemon takes too, and shows again as it was asked.
+pub fn ports(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(asked) = berth_cli::fuzz::published(text) {
+        let shown = berth_daemon::fuzz::published(&asked).unwrap_or_else(|error| panic!("-p {text:?}: {error}"));
+        assert!(shown == asked, "-p {text:?} is shown in another way");
+    }
 }
