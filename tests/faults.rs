@@ -75,6 +75,7 @@ fn a_start_whose_daemon_and_shim_are_killed_is_settled() {
         ("--rm", "start:submitted", false),
         ("--rm", "start:submitted", true),
         ("", "start:launched", true),
+        ("", "start:launched", false),
     ] {
         let id = berth.run(&format!("create --name cc {rm} busybox sleep 600")).succeeds();
         berth.start_daemon_to_die(point);
@@ -96,6 +97,62 @@ fn a_start_whose_daemon_and_shim_are_killed_is_settled() {
         // The name is free again.
         berth.run("run --rm --name cc busybox true").succeeds();
     }
+}
+
+#[test]
+fn a_start_of_which_nobody_could_tell_any_more_counts_as_a_run() {
+    let mut berth = start();
+    // Again: of the run before, an exit is on record.
+    let runs = [("ran", "--restart no", true), ("fresh", "--restart on-failure", false)];
+    for (name, policy, before) in runs {
+        let id = berth.run(&format!("create --name {name} {policy} busybox sleep 600")).succeeds();
+        if before {
+            berth.run(&format!("start {name}")).succeeds();
+            berth.run(&format!("stop -t 0 {name}")).succeeds();
+        }
+        let first = berth.run(&format!("inspect -f {{{{.State.FinishedAt}}}} {name}")).succeeds();
+        berth.start_daemon_to_die("start:launched");
+        assert_ne!(berth.run(&format!("start {name}")).code, 0);
+        berth.await_death();
+        kill(pid_with(&id).expect("a shim is there"));
+        eventually("it has gone", || pid_with(&id).is_none());
+        berth.start_daemon();
+        let shown = |field: &str| berth.run(&format!("inspect -f {{{{.State.{field}}}}} {name}")).succeeds();
+        if before {
+            assert_eq!(shown("ExitCode"), "255");
+            assert_ne!(shown("FinishedAt"), first, "the second run has ended since");
+        } else {
+            eventually("its policy has it started again", || shown("Status") == "running");
+        }
+    }
+    // What is over and on record is not told a second time.
+    let ended = berth.run("inspect -f '{{.State.FinishedAt}} {{.RestartCount}}' ran").succeeds();
+    berth.kill_daemon();
+    berth.start_daemon();
+    berth.run("inspect -f '{{.State.FinishedAt}} {{.RestartCount}}' ran").prints(&format!("{ended}\n"));
+}
+
+#[test]
+fn a_daemon_waits_for_one_that_is_still_dying_and_for_no_other() {
+    let mut berth = start();
+    let second = || {
+        let mut command = berth.sandbox().command(std::path::Path::new(crate::BERTH));
+        command.args(["daemon", "--data-root"]).arg(berth.sandbox().root());
+        command.arg("--exec-root").arg(berth.sandbox().run().join("second"));
+        berth_testkit::Outcome::of(&mut command, b"")
+    };
+    let taken = format!("another berthd (pid {}) uses {}", berth.daemon_pid(), berth.sandbox().root().display());
+    second().fails(1, &taken);
+    berth.kill_daemon();
+    // A thread of the dead daemon that has not left the kernel would hold the lock just so.
+    let lock = std::fs::File::open(berth.sandbox().root().join("berthd.lock")).expect("a lock");
+    lock.lock().expect("it is dead");
+    let left = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(lock);
+    });
+    berth.start_daemon();
+    left.join().expect("it left");
 }
 
 /// The process that has that word among those it was started with.

@@ -81,3 +81,37 @@ fn layers_are_shown_one_above_the_other_at_a_place_that_people_choose() {
     inside(&berth, "image unmount").fails(1, "name images or directories, or use --all");
     berth.run("rmi two:1 busybox").succeeds();
 }
+
+#[test]
+fn a_container_sees_other_images_at_its_mounts() {
+    let mut berth = start();
+    berth
+        .run("run --name made busybox sh -c 'echo new > /etc/new; rm /etc/group; mkdir -p /a/b; ln -s /a/b /link'")
+        .succeeds();
+    berth.run("commit made two:1").succeeds();
+    berth.run("rm made").succeeds();
+    let mount = "--mount type=image,source=two:1,target=/mnt";
+    for client in [berth_testkit::Client::Berth, berth_testkit::Client::Docker] {
+        let run = |words: &str| berth.run_as(client, &format!("run --rm {words}"));
+        run(&format!("{mount} busybox cat /mnt/etc/new")).prints("new\n");
+        run(&format!("{mount} busybox ls /mnt/etc/group")).fails(1, "No such file");
+        run(&format!("{mount} busybox touch /mnt/x")).fails(1, "Read-only file system");
+        run(&format!("{mount},image-subpath=etc busybox cat /mnt/new")).prints("new\n");
+        run(&format!("{mount},image-subpath=link busybox ls -d /mnt")).prints("/mnt\n");
+        run(&format!("{mount},image-subpath=etc/new busybox cat /mnt")).prints("new\n");
+        run(&format!("{mount},image-subpath=nope busybox true")).fails(125, "it does not have nope");
+        run("--mount type=image,source=none,target=/mnt busybox true").fails(125, "No such image: none");
+    }
+    berth.run(&format!("create --name sees {mount} busybox cat /mnt/etc/new")).succeeds();
+    let format = "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}";
+    berth.run(&format!("inspect -f '{format}' sees")).prints("image two:1 /mnt false\n");
+    // The container keeps the image, whatever becomes of its name.
+    berth.run("rmi two:1").fails(1, "is using its referenced image");
+    berth.run("rmi -f two:1").prints("Untagged: two:1\n");
+    berth.run("image prune -a -f").prints("Total reclaimed space: 0B\n");
+    berth.kill_daemon();
+    berth.start_daemon();
+    berth.run("start -a sees").prints("new\n");
+    berth.run("rm sees").prints("sees\n");
+    berth.run("image prune -f").shows("deleted: sha256:");
+}

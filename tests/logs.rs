@@ -94,6 +94,21 @@ fn a_local_log_is_read_like_any_other() {
 }
 
 #[test]
+fn labels_and_variables_of_a_log_are_chosen_by_patterns() {
+    let berth = start();
+    for driver in ["json-file", "local"] {
+        let options = "--log-opt labels-regex=^com[.] --log-opt env-regex=^(A|B)$ --log-opt env=C";
+        let given = "--label com.x=1 --label other=2 -e A=3 -e AB=4 -e C=5";
+        let run = format!("run --name pp --log-driver {driver} {options} {given} busybox echo line");
+        berth.run(&run).prints("line\n");
+        berth.run("logs --details pp").prints("A=3,C=5,com.x=1 line\n");
+        berth.run("rm pp").succeeds();
+    }
+    let refused = "env-regex is no regular expression: (: unclosed group";
+    berth.run("run --log-opt env-regex=( busybox true").fails(125, refused);
+}
+
+#[test]
 fn a_local_log_is_rotated_compressed_and_followed() {
     let berth = start();
     let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; sleep 0.2; echo end";

@@ -56,6 +56,28 @@ fn a_container_joins_several_networks_in_the_order_given() {
 }
 
 #[test]
+fn addresses_of_others_are_left_out_and_those_of_the_link_added() {
+    let berth = start();
+    let others = "--aux-address printer=10.89.1.2 --aux-address dev=10.89.1.3 --ip-range 10.89.1.0/29";
+    berth.run(&format!("network create --subnet 10.89.1.0/24 {others} office")).succeeds();
+    let link = "--link-local-ip 169.254.9.9 --link-local-ip fe80::99";
+    for client in [berth_testkit::Client::Berth, berth_testkit::Client::Docker] {
+        let run = format!("run --rm --network office {link} busybox ip -o addr show eth0");
+        let shown = berth.run_as(client, &run).succeeds();
+        for address in ["10.89.1.4/24", "169.254.9.9/16", "fe80::99/64"] {
+            assert!(shown.contains(address), "no {address} in {shown}");
+        }
+    }
+    berth.run("run -d --name box --network office busybox sleep 600").succeeds();
+    let shown = berth.run("network inspect -f '{{json (index .IPAM.Config 0).AuxiliaryAddresses}}' office").succeeds();
+    assert_eq!(shown, r#"{"dev":"10.89.1.3","printer":"10.89.1.2"}"#);
+    berth.run("network connect --link-local-ip 169.254.9.10 bridge box").fails(1, "");
+    berth.run("network create two").succeeds();
+    berth.run("network connect --link-local-ip 169.254.9.10 two box").succeeds();
+    berth.run("exec box ip -o addr show eth1").shows("169.254.9.10/16");
+}
+
+#[test]
 fn a_running_container_is_connected_and_taken_off() {
     let berth = start();
     berth.run("network create --subnet 10.88.3.0/24 red").succeeds();
@@ -236,6 +258,40 @@ fn the_default_bridge_follows_the_daemons_options() {
 }
 
 /// What is wrong with requests for networks: the body, the status, the words.
+#[test]
+fn the_daemons_options_decide_where_nobody_else_does() {
+    let berth = Berth::start_with(
+        crate::BERTH,
+        &[
+            "--mtu=1300",
+            "--icc=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            "--ip6tables=false",
+            "--userland-proxy=false",
+            "--host-gateway-ip=192.0.2.9",
+            "--host-gateway-ip=2001:db8::9",
+            "--default-network-opt=bridge=com.docker.network.driver.mtu=1400",
+        ],
+    );
+    assert_eq!(berth.sandbox().shell("echo 0 > /proc/sys/net/ipv4/ip_forward"), "");
+    berth.run("run -d --name one -p 8080:80 busybox sleep 600").succeeds();
+    berth.run("exec one cat /sys/class/net/eth0/mtu").prints("1300\n");
+    let address = berth.run("inspect -f {{.NetworkSettings.Networks.bridge.IPAddress}} one").succeeds();
+    berth.run(&format!("run --rm busybox ping -c 1 -W 1 {address}")).fails(1, "");
+    assert_eq!(berth.sandbox().shell("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+    let rules = berth.sandbox().shell("nft list ruleset");
+    assert!(rules.contains("IPv6 is left to others") && !rules.contains("outbound traffic"), "{rules}");
+    // Nothing carries from IPv6 to a container without it.
+    berth.run("port one").prints("80/tcp -> 0.0.0.0:8080\n");
+    let hosts = berth.run("run --rm --add-host gate:host-gateway busybox grep gate /etc/hosts");
+    hosts.prints("192.0.2.9\tgate\n2001:db8::9\tgate\n");
+    berth.run("network create usual").succeeds();
+    berth.run("run --rm --network usual busybox cat /sys/class/net/eth0/mtu").prints("1400\n");
+    berth.run("network create -o com.docker.network.driver.mtu=1350 own").succeeds();
+    berth.run("run --rm --network own busybox cat /sys/class/net/eth0/mtu").prints("1350\n");
+}
+
 #[test]
 fn wrong_requests_for_networks_are_refused_with_dockers_words() {
     let berth = start();
