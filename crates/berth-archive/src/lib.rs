@@ -29,7 +29,7 @@ mod verify;
 mod view;
 mod writer;
 
-pub use apply::{Applier, ApplyOptions, OverlayXattrs, Owners, Replace, Usage, Whiteouts};
+pub use apply::{Applier, ApplyOptions, Assumptions, Below, OverlayXattrs, Owners, Replace, Settled, Usage, Whiteouts};
 pub use compression::{Compression, Decoder, decoder, peek};
 pub use copy::copy_directory;
 pub use diff::{Change, ChangeKind, changes};

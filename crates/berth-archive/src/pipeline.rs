@@ -6,19 +6,21 @@
 use std::{
     io::{self, BufRead, BufReader, Read},
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
     thread,
 };
 
 use berth_model::{Algorithm, Digest};
 
 use crate::{
-    apply::{Applier, ApplyOptions, Usage},
+    apply::{Applier, ApplyOptions, Assumptions, Below, Usage},
     compression::{Compression, decoder},
     error::{ArchiveError, from_io, into_io},
     hash::{Hasher, HashingReader},
     reader::TarReader,
-    view::LayerView,
 };
 
 /// Size of one buffer between the lanes, in bytes.
@@ -33,8 +35,9 @@ const READ: usize = 256 * 1024;
 pub enum BlobHash {
     /// No: it was checked at some other time, and the blob may have suffered since.
     Known,
-    /// No: this came out a moment ago, as the blob was written. Of an uncompressed one it is the digest of the tar too.
-    JustFound(Digest),
+    /// No: whoever wrote the blob found it a moment ago, or finds it while it is read and says so before its end. Of an uncompressed one it
+    /// is the digest of the tar too.
+    Elsewhere(Algorithm, Arc<OnceLock<Digest>>),
     /// Compute it on the way.
     Compute(Algorithm),
 }
@@ -44,8 +47,7 @@ impl BlobHash {
     fn gives(&self, algorithm: Algorithm) -> bool {
         match self {
             Self::Known => false,
-            Self::JustFound(digest) => digest.algorithm() == algorithm,
-            Self::Compute(computed) => *computed == algorithm,
+            Self::Elsewhere(computed, _) | Self::Compute(computed) => *computed == algorithm,
         }
     }
 }
@@ -55,6 +57,8 @@ impl BlobHash {
 pub struct Limits {
     /// How many bytes the uncompressed archive may have; `None` for any number.
     pub max_bytes: Option<u64>,
+    /// How many bytes of files are left in the page cache, beyond which larger files pass it by; `None` for any number.
+    pub cached_bytes: Option<u64>,
 }
 
 /// What a layer turned out to be.
@@ -70,16 +74,18 @@ pub struct Unpacked {
     pub tar_bytes: u64,
     /// What the layer takes on disk.
     pub usage: Usage,
+    /// What was taken for granted about the layers below.
+    pub assumptions: Assumptions,
 }
 
-/// Unpacks a layer blob into the directory `root`, above the layers of `lower`.
+/// Unpacks a layer blob into the directory `root`, above the layers of `below`.
 ///
 /// # Errors
 /// Whatever is wrong with the archive or the file system. The directory is then incomplete, and the caller's to remove.
 pub fn unpack<R: Read + Send>(
     blob: R,
     root: OwnedFd,
-    lower: LayerView,
+    below: impl Into<Below>,
     options: ApplyOptions,
     blob_hash: BlobHash,
     diff_algorithm: Algorithm,
@@ -95,10 +101,10 @@ pub fn unpack<R: Read + Send>(
         let producer = scope.spawn(move || lane.run(blob));
         let chunks = Chunks::new(full_out, empty_in, diff_algorithm, limits);
         let mut archive = TarReader::new(chunks);
-        let applied = Applier::new(root, lower, options).apply(&mut archive);
-        let applied = applied.and_then(|usage| archive.drain().map(|chunks| (usage, chunks)));
+        let applied = Applier::new(root, below, options).caching(limits.cached_bytes).apply_all(&mut archive);
+        let applied = applied.and_then(|done| archive.drain().map(|chunks| (done, chunks)));
         // On an error the receiving ends are gone by now, so that the other lane ends too.
-        let (usage, chunks) = match applied {
+        let ((usage, assumptions), chunks) = match applied {
             Ok(done) => done,
             Err(error) => {
                 drop(producer);
@@ -109,7 +115,7 @@ pub fn unpack<R: Read + Send>(
         let here = chunks.hasher.map(Hasher::finish);
         let produced = producer.join().expect("the lane does not panic")?;
         let diff_id = produced.diff_id.or(here).expect("one of the lanes hashes");
-        Ok(Unpacked { diff_id, blob: produced.blob, compression: produced.compression, tar_bytes, usage })
+        Ok(Unpacked { diff_id, blob: produced.blob, compression: produced.compression, tar_bytes, usage, assumptions })
     })
 }
 
@@ -140,7 +146,15 @@ impl Lane {
             // Whoever watches the blob go by sees all of it.
             io::copy(&mut blob, &mut io::sink()).map_err(from_io)?;
             let diff_id = match (hasher, self.blob_hash) {
-                (None, BlobHash::JustFound(digest)) => Some(digest),
+                (None, BlobHash::Elsewhere(_, found)) => {
+                    let missing = || ArchiveError::Read(io::Error::other("nobody found the digest of the blob"));
+                    // Gzip leaves it to the other lane.
+                    if compression == Compression::None {
+                        Some(found.get().cloned().ok_or_else(missing)?)
+                    } else {
+                        None
+                    }
+                }
                 (hasher, _) => hasher.map(Hasher::finish),
             };
             return Ok(Produced { diff_id, blob: None, compression });
@@ -165,7 +179,7 @@ impl Lane {
         let mut hasher = match compression {
             Compression::None if self.blob_hash.gives(self.diff_algorithm) => None,
             // Decompressing gzip and hashing twice would make this lane the slower one.
-            Compression::Gzip if matches!(self.blob_hash, BlobHash::Compute(_)) => {
+            Compression::Gzip if self.blob_hash != BlobHash::Known => {
                 let _ = self.full.send(Ok(Message::YouHash));
                 None
             }

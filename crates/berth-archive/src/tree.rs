@@ -14,6 +14,7 @@ use rustix::{
 };
 
 use crate::{
+    apply::{Assumptions, Below},
     error::ArchiveError,
     member::Time,
     name::{parts, push_part, stack, truncate_to_parent},
@@ -29,6 +30,8 @@ const MAX_LINKS: usize = 40;
 pub(crate) struct Tree {
     root: Rc<OwnedFd>,
     lower: LayerView,
+    /// Where nobody knows the layers below yet: what is taken for granted about them.
+    assumed: Option<Assumptions>,
     open: HashMap<Vec<u8>, Rc<OwnedFd>>,
     opaque_name: &'static std::ffi::CStr,
     /// Directories that no member named, as they came to be: for the count of used space.
@@ -36,8 +39,32 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub fn new(root: OwnedFd, lower: LayerView, opaque_name: &'static std::ffi::CStr) -> Self {
-        Self { root: Rc::new(root), lower, open: HashMap::new(), opaque_name, implied: 0 }
+    pub fn new(root: OwnedFd, below: Below, opaque_name: &'static std::ffi::CStr) -> Self {
+        let (lower, assumed) = match below {
+            Below::Layers(lower) => (lower, None),
+            Below::Unknown => (LayerView::empty(), Some(Assumptions::about_unknown())),
+        };
+        Self { root: Rc::new(root), lower, assumed, open: HashMap::new(), opaque_name, implied: 0 }
+    }
+
+    /// A member says what the directory at a clean path looks like.
+    pub fn named(&mut self, path: &[u8]) {
+        if let Some(assumed) = &mut self.assumed {
+            assumed.named(path);
+        }
+    }
+
+    /// # Errors
+    /// That the layers below are not known yet, where the caller cannot go on without.
+    pub fn must_know_lower(&self) -> io::Result<()> {
+        match self.assumed {
+            Some(_) => Err(io::Error::other("the layers below are not known yet")),
+            None => Ok(()),
+        }
+    }
+
+    pub fn into_assumptions(self) -> Assumptions {
+        self.assumed.unwrap_or_default()
     }
 
     pub fn root(&self) -> Rc<OwnedFd> {
@@ -85,7 +112,7 @@ impl Tree {
     /// Forgets directories whose path leads through `name`, which is about to become something else: a symbolic link of a lower layer may
     /// have stood there.
     pub fn forget_below(&mut self, name: &[u8]) {
-        if !self.lower.is_empty() {
+        if !self.has_no_lower() {
             self.open.retain(|path, _| !(path.starts_with(name) && path.get(name.len()) == Some(&b'/')));
         }
     }
@@ -168,7 +195,14 @@ impl Tree {
         }
         let mut path = above.to_vec();
         push_part(&mut path, part);
-        let below = if self.hides_lower(above)? { None } else { self.lower.find(&path)? };
+        let hidden = self.hides_lower(above)?;
+        if !hidden && let Some(assumed) = &mut self.assumed {
+            match missing {
+                Missing::Make => assumed.implied(&path),
+                Missing::Fail => self.must_know_lower()?,
+            }
+        }
+        let below = if hidden { None } else { self.lower.find(&path)? };
         match below {
             Some(node) if node.is_directory() => {
                 let made = self.make(parent, part)?;
@@ -188,9 +222,13 @@ impl Tree {
         }
     }
 
+    fn has_no_lower(&self) -> bool {
+        self.lower.is_empty() && self.assumed.is_none()
+    }
+
     /// Whether a directory of this layer at or above `path` is opaque.
     pub fn hides_lower(&self, path: &[u8]) -> io::Result<bool> {
-        if self.lower.is_empty() {
+        if self.has_no_lower() {
             return Ok(true);
         }
         let mut above = Vec::new();

@@ -223,7 +223,7 @@ fn a_bomb_stops_at_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let root = std::fs::File::open(dir.path()).unwrap().into();
     let options = ApplyOptions { owners: Owners::Caller, ..ApplyOptions::default() };
-    let limits = Limits { max_bytes: Some(1 << 20) };
+    let limits = Limits { max_bytes: Some(1 << 20), ..Limits::default() };
     let error = unpack(bomb.as_slice(), root, LayerView::empty(), options, BlobHash::Known, Algorithm::Sha256, limits)
         .unwrap_err();
     assert!(matches!(error, ArchiveError::TooLarge { limit: 1_048_576 }), "{error}");

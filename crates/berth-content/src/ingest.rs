@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::PathBuf,
     sync::{
         Arc,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use berth_model::{Algorithm, Digest};
+use berth_sys::page_cache::write_past;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::{Content, ContentError};
@@ -32,6 +33,7 @@ pub struct Ingest {
     hasher: Hasher,
     bytes: u64,
     early: EarlySync,
+    past_cache: bool,
 }
 
 /// A blob whose bytes are all here, and are what was promised, but not yet synced. Within this process it can be read by its digest already, so
@@ -112,6 +114,7 @@ impl Content {
             hasher,
             bytes: 0,
             early: EarlySync::default(),
+            past_cache: false,
         })
     }
 
@@ -131,6 +134,11 @@ impl Content {
 }
 
 impl Ingest {
+    /// Leaves nothing more of it in the page cache: nobody reads it soon. It should come in pieces of many whole pages.
+    pub fn pass_cache(&mut self) {
+        self.past_cache = true;
+    }
+
     /// All bytes are written: checks them against the digest that was promised.
     ///
     /// # Errors
@@ -165,7 +173,11 @@ impl Ingest {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.partial.file.write(bytes)?;
+        let n = if self.past_cache {
+            write_past(self.partial.file.as_fd(), bytes)?
+        } else {
+            self.partial.file.write(bytes)?
+        };
         match &mut self.hasher {
             Hasher::Sha256(hash) => hash.update(&bytes[..n]),
             Hasher::Sha512(hash) => hash.update(&bytes[..n]),

@@ -2,7 +2,7 @@
 //!
 //! `ingest/<algorithm>-<hex>` holds the bytes and `.map` beside it says which pieces are there, each with a checksum. A map that says more
 //! than the disk kept is found out by the checksums when the blob is gone on with; so neither is synced while it grows. Whether the whole is
-//! what its digest says is for whoever reads it to the end, before [`PartialBlob::commit`].
+//! what its digest says is for whoever reads it to the end, before [`Content::publish`].
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,7 +16,7 @@ use std::{
 use berth_model::Digest;
 use flate2::Crc;
 
-use crate::{Content, ContentError, ingest::EarlySync};
+use crate::{ALGORITHMS, Content, ContentError, ingest::EarlySync};
 
 /// Size of a piece in bytes. Whatever is not a whole piece yet is lost when the engine dies, for each connection that fetches.
 pub const PIECE: u64 = 128 << 10;
@@ -60,6 +60,33 @@ impl Content {
         let blob = PartialBlob { content: self.clone(), digest: digest.clone(), size, file, map, path, early };
         let present = blob.survey()?;
         Ok((blob, present))
+    }
+}
+
+impl Content {
+    /// Makes blobs visible that were synced. When this returns, they survive the loss of power.
+    ///
+    /// Until then they stay in pieces: an engine that dies over an image keeps them for the next one, while a blob that is visible and belongs
+    /// to nothing is swept.
+    ///
+    /// # Errors
+    /// [`ContentError`] if the file system refuses.
+    pub fn publish(&self, blobs: &[&PartialBlob]) -> Result<(), ContentError> {
+        for blob in blobs {
+            if !self.hold(&blob.digest)? {
+                let target = self.path(&blob.digest);
+                std::fs::rename(&blob.path, &target).map_err(ContentError::io("renaming to", &target))?;
+            }
+        }
+        for algorithm in ALGORITHMS {
+            if blobs.iter().any(|blob| blob.digest.algorithm() == algorithm) {
+                let directory = self.directory(algorithm);
+                let synced = File::open(&directory).and_then(|directory| directory.sync_all());
+                synced.map_err(ContentError::io("syncing", &directory))?;
+            }
+        }
+        blobs.iter().for_each(|blob| blob.remove());
+        Ok(())
     }
 }
 
@@ -118,22 +145,13 @@ impl PartialBlob {
         cleared.map_err(ContentError::io("clearing", &self.path))
     }
 
-    /// All bytes are here, and the caller found that they are what the digest says: syncs them and makes the blob visible.
+    /// All bytes are here, and the caller found that they are what the digest says: syncs them. See [`Content::publish`].
     ///
     /// # Errors
     /// [`ContentError`] if the file system refuses.
-    pub fn commit(&self) -> Result<(), ContentError> {
-        if !self.content.hold(&self.digest)? {
-            let dated = self.file.set_modified(SystemTime::now());
-            dated.and_then(|()| self.file.sync_all()).map_err(ContentError::io("syncing", &self.path))?;
-            let target = self.content.path(&self.digest);
-            std::fs::rename(&self.path, &target).map_err(ContentError::io("renaming to", &target))?;
-            let directory = self.content.directory(self.digest.algorithm());
-            let synced = File::open(&directory).and_then(|directory| directory.sync_all());
-            synced.map_err(ContentError::io("syncing", &directory))?;
-        }
-        self.remove();
-        Ok(())
+    pub fn sync(&self) -> Result<(), ContentError> {
+        let dated = self.file.set_modified(SystemTime::now());
+        dated.and_then(|()| self.file.sync_all()).map_err(ContentError::io("syncing", &self.path))
     }
 
     /// Throws away what is here.
@@ -264,7 +282,8 @@ mod tests {
         assert_eq!(present, [false, true, false, true]);
         assert_eq!(content.size(&digest), None);
         [0, 2].into_iter().for_each(|piece| put(&blob, &whole, piece));
-        blob.commit().expect("commit");
+        blob.sync().expect("sync");
+        content.publish(&[&blob]).expect("publish");
         assert_eq!(content.read(&digest, 1 << 20).expect("read"), whole);
         assert_eq!(std::fs::read_dir(content.root().join("ingest")).expect("ingest").count(), 0);
     }

@@ -8,6 +8,7 @@ use berth_store::ImageRow;
 
 use crate::{
     Image, ImageError, Images,
+    attestations::subject,
     documents::{Configured, Target, is_attestation},
 };
 
@@ -315,9 +316,9 @@ impl Images {
             }
         }
         let kind = match self.config(&manifest.config.digest) {
-            _ if is_attestation(&descriptor) => ManifestKind::Attestation {
-                subject: descriptor.annotations.get("vnd.docker.reference.digest").cloned().unwrap_or_default(),
-            },
+            _ if is_attestation(&descriptor) => {
+                ManifestKind::Attestation { subject: subject(&descriptor).unwrap_or_default().to_owned() }
+            }
             Ok(config) => ManifestKind::Image {
                 platform: config.document.platform(),
                 unpacked: self.inner.layers.bytes_of(&config.chains),

@@ -12,7 +12,7 @@ use berth_model::{Algorithm, Digest, ImageRef, Platform, Timestamp};
 use berth_oci::image::{Descriptor, History, ImageConfig, Manifest, RootFs, media_type};
 use berth_snapshot::PendingLayer;
 
-use crate::{ImageError, Images, changes, hello::to_json, load::layer_media_type, remove::now};
+use crate::{ImageError, Images, changes, hello::to_json, layers::CACHED, load::layer_media_type, remove::now};
 
 /// How an import is described.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,7 @@ impl Images {
         thread::scope(|scope| {
             let keeping = scope.spawn(move || keep(ingest, &copied));
             let tee = Tee { input, copy };
-            let unpacked = self.unpack_blob(tee, &[], BlobHash::Known, Algorithm::Sha256);
+            let unpacked = self.unpack_blob(tee, Some(&[]), BlobHash::Known, Algorithm::Sha256, CACHED);
             // If both failed, unpacking did because keeping had.
             let kept = keeping.join().expect("writing does not panic")?;
             let (pending, unpacked) = unpacked?;

@@ -62,8 +62,8 @@ impl Width {
     }
 }
 
-/// Digests that were found to be right, with the thread that puts the blob on the disk, until somebody has waited for it.
-type Committing = HashMap<Digest, Option<JoinHandle<Result<(), ContentError>>>>;
+/// Digests that were found to be right, with the thread that syncs the blob, until somebody has waited for it.
+type Syncing = HashMap<Digest, Option<JoinHandle<Result<(), ContentError>>>>;
 
 /// What one pull fetches, and from where.
 pub(crate) struct Incoming<'a> {
@@ -74,7 +74,7 @@ pub(crate) struct Incoming<'a> {
     cancel: Cancel,
     /// In the order of the layers, each once.
     transfers: Vec<Arc<Transfer>>,
-    committing: Mutex<Committing>,
+    syncing: Mutex<Syncing>,
     failed: Mutex<Option<ImageError>>,
 }
 
@@ -109,7 +109,7 @@ impl<'a> Incoming<'a> {
             width,
             cancel: cancel.clone(),
             transfers,
-            committing: Mutex::default(),
+            syncing: Mutex::default(),
             failed: Mutex::default(),
         })
     }
@@ -136,7 +136,7 @@ impl<'a> Incoming<'a> {
                 // Others are at it, here or in another pull: what they give up is ours.
                 match open().next() {
                     Some(transfer) => transfer.wait(),
-                    None if self.all_committing() => return,
+                    None if self.all_syncing() => return,
                     None => thread::sleep(Duration::from_millis(20)),
                 }
                 continue;
@@ -148,9 +148,9 @@ impl<'a> Incoming<'a> {
     }
 
     /// A blob that turns out to be wrong is fetched anew: until all are right there may be more to do.
-    fn all_committing(&self) -> bool {
-        let committing = self.lock_committing();
-        self.transfers.iter().all(|transfer| committing.contains_key(&transfer.blob.digest))
+    fn all_syncing(&self) -> bool {
+        let syncing = self.lock_syncing();
+        self.transfers.iter().all(|transfer| syncing.contains_key(&transfer.blob.digest))
     }
 
     /// Remembers the first error, and ends everything.
@@ -219,20 +219,21 @@ impl<'a> Incoming<'a> {
     /// Checks what nobody unpacked, because its layer was here, and waits until all blobs are on the disk.
     pub fn finish(&self) -> Result<(), ImageError> {
         for transfer in &self.transfers {
-            while !self.lock_committing().contains_key(&transfer.blob.digest) {
+            while !self.lock_syncing().contains_key(&transfer.blob.digest) {
                 let found = self.hash(transfer)?;
                 self.judge(transfer, &found)?;
             }
         }
-        let threads: Vec<_> = self.lock_committing().values_mut().filter_map(Option::take).collect();
+        let threads: Vec<_> = self.lock_syncing().values_mut().filter_map(Option::take).collect();
         for thread in threads {
             thread.join().unwrap_or_else(|_| Err(panicked()))?;
         }
-        Ok(())
+        // All at once, and last: what is visible is swept when nothing leads to it, what is on its way is kept.
+        Ok(self.images.inner.transfers.publish(&self.images.inner.content, &self.transfers)?)
     }
 
-    fn lock_committing(&self) -> MutexGuard<'_, Committing> {
-        self.committing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_syncing(&self) -> MutexGuard<'_, Syncing> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn transfer(&self, blob: &Descriptor) -> Option<&Arc<Transfer>> {
@@ -255,7 +256,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Puts a blob on the disk whose digest is right, and fetches one anew that is wrong, if there is hope.
+    /// Syncs a blob whose digest is right, and fetches one anew that is wrong, if there is hope.
     fn judge(&self, transfer: &Arc<Transfer>, found: &Digest) -> Result<Arrival, ImageError> {
         let expected = &transfer.blob.digest;
         if found != expected {
@@ -265,20 +266,20 @@ impl<'a> Incoming<'a> {
             }
             return Err(ContentError::Mismatch { expected: expected.clone(), found: found.clone() }.into());
         }
-        let mut committing = self.lock_committing();
-        if !committing.contains_key(expected) {
-            let (images, owned) = (self.images.clone(), Arc::clone(transfer));
-            let commit = move || images.inner.transfers.commit(&owned);
+        let mut syncing = self.lock_syncing();
+        if !syncing.contains_key(expected) {
+            let owned = Arc::clone(transfer);
             // The disk works while the next layer is unpacked.
-            let started = thread::Builder::new().name("blob-sync".to_owned()).stack_size(256 * 1024).spawn(commit);
+            let started =
+                thread::Builder::new().name("blob-sync".to_owned()).stack_size(256 * 1024).spawn(move || owned.sync());
             let thread = match started {
                 Ok(thread) => Some(thread),
                 Err(_) => {
-                    self.images.inner.transfers.commit(transfer)?;
+                    transfer.sync()?;
                     None
                 }
             };
-            committing.insert(expected.clone(), thread);
+            syncing.insert(expected.clone(), thread);
         }
         Ok(Arrival::Right)
     }

@@ -6,12 +6,13 @@
 use std::{
     collections::HashMap,
     io::{self, Read},
+    os::fd::AsFd as _,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use berth_archive::{ApplyOptions, ArchiveError, BlobHash, LayerView, Limits, Unpacked, unpack};
+use berth_archive::{ApplyOptions, ArchiveError, Below, BlobHash, LayerView, Limits, Settled, Unpacked, unpack};
 use berth_model::{Algorithm, Digest};
 use berth_oci::image::{ContainerConfig, Descriptor, Manifest};
 use berth_snapshot::{PendingLayer, Snapshots};
@@ -22,6 +23,13 @@ use crate::{Image, ImageError, Images, documents::Configured, hold::Hold};
 
 /// How long a new layer waits for its sync: others that come meanwhile share it.
 const SYNC_DELAY: Duration = Duration::from_secs(5);
+
+/// How many bytes of an image's files stay in the page cache as its layers are unpacked. A container needs few of a large image's, and to find
+/// pages for all of them can take longer than everything else.
+pub(crate) const CACHED: u64 = 1 << 30;
+
+/// A layer that is unpacked aside: nobody knows it yet.
+pub(crate) type Aside = (PendingLayer, Unpacked);
 
 /// The layers that are unpacked and whole.
 pub(crate) struct Layers {
@@ -218,13 +226,14 @@ impl Images {
         config.chains.iter().for_each(|chain| hold.add(chain));
         let mut paths = Vec::with_capacity(diff_ids.len());
         let mut recordings = Vec::new();
+        let mut cacheable = blobs.cacheable();
         for (at, blob) in manifest.layers.iter().enumerate() {
             let chain = &config.chains[at];
             if self.inner.layers.bytes(chain).is_none() {
                 let turn = self.inner.layers.turn(chain);
                 let done = {
                     let _mine = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.unpack_if_missing(blob, config, at, &paths, blobs, told)
+                    self.unpack_if_missing(blob, config, at, blobs, &mut cacheable, told)
                 };
                 self.inner.layers.turn_ended(chain);
                 recordings.extend(done?);
@@ -240,8 +249,8 @@ impl Images {
         blob: &Descriptor,
         config: &Configured,
         at: usize,
-        below: &[PathBuf],
         blobs: &dyn LayerBlobs,
+        cacheable: &mut u64,
         told: &mut dyn FnMut(&Descriptor, Step),
     ) -> Result<Option<Recording>, ImageError> {
         let chain = &config.chains[at];
@@ -250,19 +259,12 @@ impl Images {
         }
         told(blob, Step::Begun);
         let expected = &config.document.rootfs.diff_ids[at];
-        let unpacked = loop {
-            let (bytes, hash) = blobs.open(blob)?;
-            let unpacked = self.unpack_blob(bytes, below, hash, expected.algorithm());
-            let found =
-                unpacked.as_ref().ok().and_then(|(_, unpacked)| unpacked.blob.as_ref()).map(|(digest, _)| digest);
-            if blobs.arrived(blob, found)? == Arrival::Right {
-                break unpacked;
-            }
+        let below: Vec<PathBuf> = config.chains[..at].iter().map(|id| self.inner.snapshots.layer_path(id)).collect();
+        let (pending, unpacked) = match self.settled(blobs.unpacked(blob), expected.algorithm(), &below)? {
+            Some(done) => done,
+            None => self.unpack_from(blobs, blob, &below, expected.algorithm(), *cacheable)?,
         };
-        let (pending, unpacked) = unpacked.map_err(|error| match error {
-            ImageError::Archive(source) => ImageError::Unpack { blob: blob.digest.clone(), source },
-            error => error,
-        })?;
+        *cacheable = cacheable.saturating_sub(unpacked.tar_bytes);
         if unpacked.diff_id != *expected {
             let (blob, expected) = (blob.digest.clone(), expected.clone());
             return Err(ImageError::WrongLayer { blob, found: unpacked.diff_id, expected });
@@ -273,18 +275,61 @@ impl Images {
         Ok(Some(recording))
     }
 
-    /// Unpacks a blob aside, above the layers `below`.
+    /// A layer that was unpacked ahead, if it turns out to fit upon what lies below it.
+    fn settled(
+        &self,
+        ahead: Option<Aside>,
+        algorithm: Algorithm,
+        below: &[PathBuf],
+    ) -> Result<Option<Aside>, ImageError> {
+        let Some((pending, unpacked)) = ahead.filter(|(_, layer)| layer.diff_id.algorithm() == algorithm) else {
+            return Ok(None);
+        };
+        let lower = LayerView::open(below).map_err(ArchiveError::Read)?;
+        let settled = unpacked.assumptions.settle(pending.directory()?.as_fd(), &lower).map_err(ArchiveError::Read)?;
+        Ok((settled == Settled::Fits).then_some((pending, unpacked)))
+    }
+
+    fn unpack_from(
+        &self,
+        blobs: &dyn LayerBlobs,
+        blob: &Descriptor,
+        below: &[PathBuf],
+        algorithm: Algorithm,
+        cacheable: u64,
+    ) -> Result<Aside, ImageError> {
+        let unpacked = loop {
+            let (bytes, hash) = blobs.open(blob)?;
+            let unpacked = self.unpack_blob(bytes, Some(below), hash, algorithm, cacheable);
+            let found =
+                unpacked.as_ref().ok().and_then(|(_, unpacked)| unpacked.blob.as_ref()).map(|(digest, _)| digest);
+            if blobs.arrived(blob, found)? == Arrival::Right {
+                break unpacked;
+            }
+        };
+        unpacked.map_err(|error| match error {
+            ImageError::Archive(source) => ImageError::Unpack { blob: blob.digest.clone(), source },
+            error => error,
+        })
+    }
+
+    /// Unpacks a blob aside, above the layers `below`, if these are known already.
     pub(crate) fn unpack_blob<R: Read + Send>(
         &self,
         blob: R,
-        below: &[PathBuf],
+        below: Option<&[PathBuf]>,
         blob_hash: BlobHash,
         algorithm: Algorithm,
-    ) -> Result<(PendingLayer, Unpacked), ImageError> {
-        let pending = self.inner.snapshots.begin_layer(below.last().map(PathBuf::as_path))?;
-        let lower = LayerView::open(below).map_err(ArchiveError::Read)?;
-        let limits = Limits { max_bytes: self.inner.max_layer_bytes };
-        let unpacked = unpack(blob, pending.directory()?, lower, ApplyOptions::default(), blob_hash, algorithm, limits);
+        cacheable: u64,
+    ) -> Result<Aside, ImageError> {
+        let parent = below.and_then(|below| below.last()).map(PathBuf::as_path);
+        let pending = self.inner.snapshots.begin_layer(parent)?;
+        let below = match below {
+            Some(layers) => Below::Layers(LayerView::open(layers).map_err(ArchiveError::Read)?),
+            None => Below::Unknown,
+        };
+        let limits = Limits { max_bytes: self.inner.max_layer_bytes, cached_bytes: Some(cacheable) };
+        let unpacked = unpack(blob, pending.directory()?, below, ApplyOptions::default(), blob_hash, algorithm, limits);
         Ok((pending, unpacked.map_err(|error| self.unpacking_failed(error))?))
     }
 
@@ -335,6 +380,16 @@ fn is_full(error: &io::Error) -> bool {
 pub(crate) trait LayerBlobs: Sync {
     /// The blob's bytes from the beginning, and whether its digest is to be found out while they are read.
     fn open(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, BlobHash), ImageError>;
+
+    /// The layer, if it was unpacked before it was known what lies below it. Given once.
+    fn unpacked(&self, _blob: &Descriptor) -> Option<Aside> {
+        None
+    }
+
+    /// How many bytes of files may stay in the page cache.
+    fn cacheable(&self) -> u64 {
+        CACHED
+    }
 
     /// The blob was read to its end and has this digest; or nobody knows, because it cannot be unpacked. Nobody sees the layer before this
     /// says that its blob is right.

@@ -11,6 +11,7 @@
 //! registries is the distribution crate's.
 #![forbid(unsafe_code)]
 
+mod attestations;
 mod budget;
 mod catalog;
 pub mod changes;
@@ -48,6 +49,7 @@ use berth_content::Content;
 use berth_snapshot::Snapshots;
 use berth_store::Store;
 
+pub use attestations::{Attestation, AttestationQuery};
 pub use budget::Budget;
 pub use catalog::{ImageSummary, ListOptions, ManifestKind, ManifestSummary};
 pub use check::{CheckOptions, Checked, Fault};

@@ -10,13 +10,11 @@ use berth_oci::image::Descriptor;
 
 use crate::{
     ImageError, ImageUser, Images, RemoveOptions, Removed,
+    attestations::subject,
     catalog::descriptor_of,
     documents::{Target, is_attestation},
     remove::images_in_use,
 };
-
-/// Names the manifest that an attestation is about.
-const SUBJECT: &str = "vnd.docker.reference.digest";
 
 impl Images {
     /// Removes the content of some platforms of an image, of whatever images have it. Removing the last one that is here removes the image.
@@ -86,8 +84,7 @@ impl Images {
         chosen: &[Digest],
     ) -> Result<HashSet<Digest>, ImageError> {
         let about = |manifest: &Descriptor| {
-            let subject = manifest.annotations.get(SUBJECT);
-            subject.is_some_and(|subject| chosen.iter().any(|chosen| chosen.as_str() == subject))
+            subject(manifest).is_some_and(|subject| chosen.iter().any(|chosen| chosen.as_str() == subject))
         };
         let all = self.manifests(target)?.into_iter();
         let wanted = all.filter(|manifest| chosen.contains(&manifest.digest) || about(manifest));

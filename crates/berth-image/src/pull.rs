@@ -70,7 +70,9 @@ impl Images {
         progress(Progress::Status { id, status: format!("Pulling from {}", reference.path()), detail: Detail::None });
         let lease = self.inner.content.lease("pull")?;
         let manifest = self.fetch_documents(&*source, reference, &target, options.platform.as_ref())?;
-        self.fetch_layers(source, reference, &manifest, options, progress)?;
+        let (manifest_digest, manifest) = manifest;
+        self.fetch_layers(Arc::clone(&source), reference, &manifest, options, progress)?;
+        self.fetch_attestations(&source, reference, &target, &manifest_digest, options)?;
         self.note_origin(reference, manifest.layers.iter().chain([&manifest.config]));
         let before = self.inner.store.images().by_name(&reference.to_string())?;
         let newer = before.is_none_or(|row| row.digest != target.digest);
@@ -126,14 +128,14 @@ impl Images {
         Ok(found)
     }
 
-    /// Fetches the manifest for the platform, what leads to it, and its configuration.
+    /// Fetches the manifest for the platform, what leads to it, and its configuration. Gives its digest too.
     fn fetch_documents(
         &self,
         source: &dyn Resolver,
         reference: &ImageRef,
         target: &Descriptor,
         platform: Option<&Platform>,
-    ) -> Result<Arc<Manifest>, ImageError> {
+    ) -> Result<(Digest, Arc<Manifest>), ImageError> {
         let wanted = platform.cloned().unwrap_or_else(Platform::host);
         let mut descriptor = target.clone();
         for _ in 0..MAX_DEPTH {
@@ -141,7 +143,7 @@ impl Images {
             match self.target(&descriptor)? {
                 Target::Manifest(manifest) => {
                     self.fetch_config(source, reference, &manifest)?;
-                    return Ok(manifest);
+                    return Ok((descriptor.digest, manifest));
                 }
                 Target::Index(index) => {
                     let missing =
@@ -175,7 +177,7 @@ impl Images {
     }
 
     /// Fetches a small blob unless it is here. Its digest and its size are checked before anybody can see it.
-    fn fetch_document(
+    pub(crate) fn fetch_document(
         &self,
         blob: &Descriptor,
         fetch: impl FnOnce() -> Result<Vec<u8>, ResolveError>,

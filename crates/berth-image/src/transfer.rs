@@ -7,7 +7,10 @@ use std::{
     collections::HashMap,
     io::{self, Read},
     ops::Range,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(crate) struct Transfers {
     under_way: Mutex<HashMap<Digest, Weak<Transfer>>>,
+    publishing: Mutex<()>,
 }
 
 /// One blob on its way.
@@ -33,7 +37,7 @@ pub(crate) struct Transfer {
     partial: PartialBlob,
     state: Mutex<State>,
     changed: Condvar,
-    committed: Mutex<bool>,
+    published: AtomicBool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,12 +97,15 @@ impl Transfers {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 
-    /// Makes a blob visible whose digest was found to be right.
-    pub fn commit(&self, transfer: &Transfer) -> Result<(), ContentError> {
-        let mut committed = transfer.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*committed {
-            transfer.partial.commit()?;
-            *committed = true;
+    /// Makes blobs visible whose digests were found to be right, and which were synced.
+    pub fn publish(&self, content: &Content, transfers: &[Arc<Transfer>]) -> Result<(), ContentError> {
+        // Two pulls may end with the same blobs.
+        let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = |transfer: &&Arc<Transfer>| !transfer.published.load(Ordering::Acquire);
+        let new: Vec<_> = transfers.iter().filter(is_new).collect();
+        content.publish(&new.iter().map(|transfer| &transfer.partial).collect::<Vec<_>>())?;
+        for transfer in new {
+            transfer.published.store(true, Ordering::Release);
             self.leave(&transfer.blob.digest);
         }
         Ok(())
@@ -119,7 +126,7 @@ impl Transfer {
             generation: 0,
         };
         state.advance();
-        Self { blob, partial, state: Mutex::new(state), changed: Condvar::new(), committed: Mutex::new(false) }
+        Self { blob, partial, state: Mutex::new(state), changed: Condvar::new(), published: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,6 +160,11 @@ impl Transfer {
         state.no_gap_before = pieces.end;
         state.claims += 1;
         Some(Claim { transfer: Arc::clone(self), pieces, generation: state.generation })
+    }
+
+    /// Puts the blob on the disk, whose digest was found to be right.
+    pub fn sync(&self) -> Result<(), ContentError> {
+        self.partial.sync()
     }
 
     /// Waits a moment for something to change.
@@ -355,8 +367,9 @@ mod tests {
         }
         assert_eq!(read.join().expect("reader").expect("all"), whole);
         assert_eq!((transfer.received(), transfer.is_complete()), (whole.len() as u64, true));
-        transfers.commit(&transfer).expect("commit");
-        transfers.commit(&transfer).expect("again");
+        transfer.sync().expect("sync");
+        transfers.publish(&content, std::slice::from_ref(&transfer)).expect("publish");
+        transfers.publish(&content, std::slice::from_ref(&transfer)).expect("again");
         assert!(transfers.join(&content, &transfer.blob).expect("join").is_none());
     }
 

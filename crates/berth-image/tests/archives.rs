@@ -66,6 +66,55 @@ fn old_archives_link_to_layers_they_hold_once() {
 }
 
 #[test]
+fn layers_in_any_order_come_to_lie_where_they_belong() {
+    let lower = {
+        let mut writer = TarWriter::new(Vec::new());
+        let mut link = Member::new(b"lib", Kind::Symlink);
+        link.link = b"usr/lib".to_vec();
+        let mut tmp = Member::new(b"tmp", Kind::Directory);
+        tmp.mode = 0o1777;
+        writer.append_bytes(&link, b"").unwrap();
+        writer.append_bytes(&tmp, b"").unwrap();
+        writer.append_bytes(&Member::new(b"usr/lib/old", Kind::File), b"old").unwrap();
+        writer.finish().unwrap()
+    };
+    // The one fits on whatever lies below, the other only where the link leads.
+    let (fits, differs) = (tar(&[("tmp/x", b"x")]), tar(&[("lib/new", b"new")]));
+    let config = config(&[&lower, &fits, &differs], "");
+    let manifest = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["0.tar","1.tar","2.tar"]}]"#;
+    let archive = tar(&[
+        ("2.tar", &gzip(&differs)),
+        ("1.tar", &fits),
+        ("c.json", &config),
+        ("0.tar", &lower),
+        ("manifest.json", manifest),
+    ]);
+    let fixture = Fixture::new();
+    fixture.load(&archive).unwrap();
+    let rootfs = fixture.images.rootfs(&fixture.images.resolve("app:1").unwrap()).unwrap();
+    let [_, middle, upper] = rootfs.chain() else { panic!("three layers") };
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(middle.join("tmp")).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o1777);
+    assert_eq!(std::fs::read(upper.join("usr/lib/new")).unwrap(), b"new");
+    assert!(!upper.join("lib").exists());
+    drop(rootfs);
+    assert_eq!(fixture.counts(), [5, 0, 3]);
+}
+
+#[test]
+fn a_layer_that_nobody_wants_leaves_nothing() {
+    let fixture = Fixture::new();
+    let wanted = docker_archive("app:1", &[&layer(1)]);
+    // Not of any image, but it looks as if it were.
+    let mut archive = tar(&[("stray.tar", &layer(2))]);
+    archive.truncate(archive.len() - 1024);
+    archive.extend(wanted);
+    fixture.load(&archive).unwrap();
+    fixture.images.collect(&[]).unwrap();
+    assert_eq!(fixture.counts(), [3, 0, 1]);
+}
+
+#[test]
 fn archives_that_are_wrong_leave_nothing() {
     let fixture = Fixture::new();
     let layout = Layout::new(Some("docker.io/library/app:1"), &[&layer(1)]);

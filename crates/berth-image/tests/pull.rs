@@ -8,7 +8,9 @@ mod support;
 use std::{io::Write as _, sync::Arc, time::Duration};
 
 use berth_distribution::{Credentials, HostSettings, Registries};
-use berth_image::{ImageError, Progress, PullOptions, Pulled, PushOptions, Pushed, RegistryResolver, RemoveOptions};
+use berth_image::{
+    ImageError, Progress, PullOptions, Pulled, PushOptions, Pushed, RegistryResolver, RemoveOptions, Width,
+};
 use berth_model::{Cancel, ErrorKind, ImageRef};
 use berth_oci::image::media_type;
 use faulty::{Fault, Faulty};
@@ -132,6 +134,72 @@ fn what_came_before_the_engine_died_is_not_fetched_again() {
         registry.with(|state| (state.sent, state.blobs.values().map(|blob| blob.len() as u64).sum::<u64>()));
     assert!(sent <= size + 2 * berth_content::PIECE, "{sent} bytes for {size}");
     assert_eq!(fixture.counts()[1], 0);
+}
+
+#[test]
+fn layers_that_were_whole_when_the_engine_died_are_not_fetched_again() {
+    let (registry, mut fixture) = (Faulty::start(), Fixture::new());
+    publish(&registry, "1", &[big_layer(13), big_layer(14)]);
+    let name = registry.name("app:1");
+    registry.with(|state| {
+        // The configuration and the first layer come, the second does not.
+        state.blob_faults = [Fault::NoRanges, Fault::NoRanges].into();
+        state.every_blob = Some(Fault::Stall(0));
+    });
+    let reference: ImageRef = name.parse().unwrap();
+    let options = options(&reference, &Credentials::default());
+    let options = PullOptions { width: Width { layers: 1, connections: 1, attempts: 1 }, ..options };
+    let cancel = options.cancel.clone();
+    fixture
+        .images
+        .pull(&reference, &options, &mut |progress| {
+            if format!("{progress:?}").contains("Pull complete") {
+                cancel.cancel();
+            }
+        })
+        .unwrap_err();
+    fixture = fixture.reopen();
+    fixture.images.reconcile(&[]).unwrap();
+    registry.with(|state| state.every_blob = None);
+    pull(&fixture, &name).unwrap();
+    check_rootfs(&fixture, &name, 13);
+    let (sent, size) =
+        registry.with(|state| (state.sent, state.blobs.values().map(|blob| blob.len() as u64).sum::<u64>()));
+    // Documents are so small that they are not kept.
+    assert!(sent <= size + 2_000, "{sent} bytes for {size}");
+    assert_eq!(fixture.counts()[1], 0);
+}
+
+#[test]
+fn layers_come_in_every_form_and_from_where_their_makers_keep_them() {
+    let (registry, elsewhere, fixture) = (Faulty::start(), Faulty::start(), Fixture::new());
+    let tars = [tar(&[("one", b"1")]), tar(&[("two", b"2")]), tar(&[("three", b"3")])];
+    let (zstd, gzipped) = (zstd::encode_all(&tars[1][..], 1).unwrap(), gzip(&tars[2]));
+    let config = config(&tars.each_ref().map(Vec::as_slice), "");
+    for blob in [&config, &tars[0], &zstd] {
+        registry.blob(blob);
+    }
+    // Its owner does not let it be handed on.
+    let place = format!("http://{}", elsewhere.name(&format!("v2/own/blobs/{}", elsewhere.blob(&gzipped))));
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::MANIFEST,
+        "config": {"mediaType": media_type::CONFIG, "digest": sha256(&config).to_string(), "size": config.len()},
+        "layers": [
+            {"mediaType": media_type::LAYER, "digest": sha256(&tars[0]).to_string(), "size": tars[0].len()},
+            {"mediaType": media_type::LAYER_ZSTD, "digest": sha256(&zstd).to_string(), "size": zstd.len()},
+            {
+                "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                "digest": sha256(&gzipped).to_string(), "size": gzipped.len(), "urls": [place],
+            },
+        ],
+    });
+    registry.manifest("1", media_type::MANIFEST, manifest.to_string().as_bytes());
+    pull(&fixture, &registry.name("app:1")).unwrap();
+    let rootfs = fixture.images.rootfs(&fixture.images.resolve(&registry.name("app:1")).unwrap()).unwrap();
+    for (layer, (name, bytes)) in rootfs.chain().iter().zip([("one", b"1"), ("two", b"2"), ("three", b"3")]) {
+        assert_eq!(std::fs::read(layer.join(name)).unwrap(), bytes);
+    }
+    assert_eq!(elsewhere.with(|state| state.sent), gzipped.len() as u64);
 }
 
 #[test]

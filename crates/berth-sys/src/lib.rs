@@ -15,6 +15,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netns;
 pub mod packet;
+pub mod page_cache;
 pub mod private_tree;
 pub mod pty;
 pub mod rooted;

@@ -1,6 +1,8 @@
 //! Turns the members of a layer tar into the layer's directory.
 
+mod assumptions;
 mod attributes;
+mod data;
 mod whiteout;
 
 use std::{
@@ -23,9 +25,12 @@ use crate::{
     name::MemberName,
     reader::TarReader,
     tree::{Tree, remove_all},
-    view::{LayerView, file_type, is_whiteout},
+    view::{file_type, is_whiteout},
 };
 use attributes::{own_umask, times};
+use data::write_data;
+
+pub use assumptions::{Assumptions, Below, Settled};
 
 /// What `.wh.` names mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +124,8 @@ pub struct Applier {
     beneath: Vec<u8>,
     /// A beginning of names, and what takes its place.
     renamed: Option<(Vec<u8>, Vec<u8>)>,
+    /// Bytes of files that may still stay in the page cache.
+    cacheable: Option<u64>,
 }
 
 /// What stands in the way of a new name.
@@ -129,22 +136,30 @@ enum Occupant {
 }
 
 impl Applier {
-    /// Applies to the directory `root`, which lies above the layers of `lower`.
+    /// Applies to the directory `root`, which lies above the layers of `below`.
     #[must_use]
-    pub fn new(root: OwnedFd, lower: LayerView, options: ApplyOptions) -> Self {
+    pub fn new(root: OwnedFd, below: impl Into<Below>, options: ApplyOptions) -> Self {
         let opaque_name: &CStr = match options.overlay_xattrs {
             OverlayXattrs::Trusted => c"trusted.overlay.opaque",
             OverlayXattrs::User => c"user.overlay.opaque",
         };
         Self {
-            tree: Tree::new(root, lower, opaque_name),
+            tree: Tree::new(root, below.into(), opaque_name),
             options,
             umask: own_umask(),
             directories: HashMap::new(),
             usage: Usage { bytes: BLOCK, inodes: 1 },
             beneath: Vec::new(),
             renamed: None,
+            cacheable: None,
         }
+    }
+
+    /// Leaves only so many bytes of files in the page cache; larger files beyond pass it by. `None` is any number.
+    #[must_use]
+    pub fn caching(mut self, bytes: Option<u64>) -> Self {
+        self.cacheable = bytes;
+        self
     }
 
     /// Gives members whose name is `from`, or that lie in it, a name that begins with `to`. An empty `from` is the root of the archive.
@@ -173,7 +188,15 @@ impl Applier {
     ///
     /// # Errors
     /// The first member that is refused or cannot be written.
-    pub fn apply<R: BufRead>(mut self, archive: &mut TarReader<R>) -> Result<Usage, ArchiveError> {
+    pub fn apply<R: BufRead>(self, archive: &mut TarReader<R>) -> Result<Usage, ArchiveError> {
+        self.apply_all(archive).map(|(usage, _)| usage)
+    }
+
+    /// As [`Applier::apply`], and tells what was taken for granted about what lies below.
+    pub(crate) fn apply_all<R: BufRead>(
+        mut self,
+        archive: &mut TarReader<R>,
+    ) -> Result<(Usage, Assumptions), ArchiveError> {
         while let Some(member) = archive.next_member()? {
             self.member(&member, archive)?;
         }
@@ -209,6 +232,7 @@ impl Applier {
             return Err(ArchiveError::refused(&member.name, "it would replace the root"));
         }
         let root = self.tree.root();
+        self.tree.named(b"");
         self.set_attributes(member, &MemberName::default(), root.as_fd())
     }
 
@@ -244,6 +268,7 @@ impl Applier {
             self.count(BLOCK);
         }
         self.tree.remember(path, &directory);
+        self.tree.named(path);
         self.set_attributes(member, name, directory.as_fd())
     }
 
@@ -265,7 +290,7 @@ impl Applier {
             }
             done => done.map_err(failed)?,
         };
-        let written = write_data(member, path, &file, archive)?;
+        let written = write_data(member, path, &file, archive, &mut self.cacheable)?;
         let failed = |error: Errno| ArchiveError::write("setting attributes of", path, error);
         if let Some((uid, gid)) = self.owner(member)? {
             rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
@@ -327,6 +352,7 @@ impl Applier {
         if self.tree.hides_lower(parent)? {
             return Ok(false);
         }
+        self.tree.must_know_lower()?;
         let Some(node) = self.tree.lower().find(target.as_bytes())? else {
             return Ok(false);
         };
@@ -415,7 +441,7 @@ impl Applier {
     }
 
     /// Sets the times of directories, now that nothing changes in them any more.
-    fn finish(mut self) -> Result<Usage, ArchiveError> {
+    fn finish(mut self) -> Result<(Usage, Assumptions), ArchiveError> {
         self.tree.forget();
         for (path, times) in std::mem::take(&mut self.directories) {
             // A later member may have taken its place.
@@ -426,7 +452,7 @@ impl Applier {
         }
         self.usage.bytes += self.tree.implied * BLOCK;
         self.usage.inodes += self.tree.implied;
-        Ok(self.usage)
+        Ok((self.usage, self.tree.into_assumptions()))
     }
 }
 
@@ -442,40 +468,6 @@ fn set_mode(parent: &OwnedFd, base: &[u8], kind: FileType, mode: u32) -> rustix:
 
 /// The block size that usage is counted in.
 const BLOCK: u64 = 4096;
-
-/// Writes a member's bytes to its file, from the archive's buffer without a copy. Gives how many were written, holes left out.
-fn write_data<R: BufRead>(
-    member: &Member,
-    path: &[u8],
-    file: &OwnedFd,
-    archive: &mut TarReader<R>,
-) -> Result<u64, ArchiveError> {
-    let failed = |error: Errno| ArchiveError::write("writing", path, error);
-    let mut written = 0;
-    let whole = [(0, member.size)];
-    let pieces = match &member.sparse {
-        Some(map) => {
-            rustix::fs::ftruncate(file, member.size).map_err(failed)?;
-            map.pieces.as_slice()
-        }
-        None => &whole,
-    };
-    for (start, length) in pieces {
-        let (mut at, end) = (*start, start + length);
-        while at < end {
-            let chunk = archive.fill()?;
-            let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
-            if len == 0 {
-                return Err(ArchiveError::Truncated(String::from_utf8_lossy(path).into_owned()));
-            }
-            let n = rustix::io::pwrite(file, &chunk[..len], at).map_err(failed)?;
-            archive.consume(n);
-            at += n as u64;
-            written += n as u64;
-        }
-    }
-    Ok(written)
-}
 
 fn missing_target(member: &Member) -> ArchiveError {
     let target = String::from_utf8_lossy(&member.link).into_owned();

@@ -52,6 +52,7 @@ impl Applier {
         if !path.is_empty() {
             return self.tree.make_opaque(directory.as_fd()).map_err(|e| failed(e.into()));
         }
+        self.tree.must_know_lower().map_err(failed)?;
         // Overlay always merges the roots: here each name below has to be hidden by itself.
         for name in self.tree.lower().read_directory(b"").map_err(failed)?.into_keys() {
             self.hide(&directory, &name).map_err(|e| failed(e.into()))?;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use berth_archive::{
-    ApplyOptions, ArchiveError, BlobHash, Kind, LayerView, Limits, Member, Owners, TarWriter, Time, Unpacked, unpack,
+    ApplyOptions, ArchiveError, Below, BlobHash, Kind, LayerView, Limits, Member, Owners, TarWriter, Time, Unpacked,
+    unpack,
 };
 use berth_model::Algorithm;
 
@@ -46,6 +47,16 @@ pub fn apply_above(archive: &[u8], root: &Path, lower: &[PathBuf]) -> Result<Unp
     let view = LayerView::open(lower).expect("lower layers");
     let root = std::fs::File::open(root).expect("root").into();
     unpack(archive, root, view, options, BlobHash::Known, Algorithm::Sha256, Limits::default())
+}
+
+/// Unpacks into `root` before anybody knows what lies below.
+pub fn apply_ahead(archive: &[u8], root: &Path) -> Result<Unpacked, ArchiveError> {
+    let owners = if is_root() { Owners::Recorded } else { Owners::Caller };
+    let options = ApplyOptions { owners, ..ApplyOptions::default() };
+    // None of the files stays in the page cache, if it can be helped.
+    let limits = Limits { cached_bytes: Some(0), ..Limits::default() };
+    let root = std::fs::File::open(root).expect("root").into();
+    unpack(archive, root, Below::Unknown, options, BlobHash::Known, Algorithm::Sha256, limits)
 }
 
 pub fn apply(archive: &[u8], root: &Path) -> Result<Unpacked, ArchiveError> {

@@ -1,13 +1,18 @@
 //! Images out of an archive: an OCI layout, or what `docker save` has written over the years, each in a tar that may be compressed.
 //!
 //! The archive is read once, as it streams in. Documents stay in memory; whatever else is a blob on its way into the content store, where it
-//! is found again by its path in the archive. What the archive means is known only at its end.
+//! is found again by its path in the archive. What the archive means is known only at its end; layers are unpacked before.
 
+mod ahead;
 mod docker;
 mod layout;
 mod stream;
 
-use std::{collections::HashSet, io::Read};
+use std::{
+    collections::HashSet,
+    io::Read,
+    sync::{Arc, OnceLock},
+};
 
 use berth_archive::BlobHash;
 use berth_model::{Digest, ImageRef, Platform};
@@ -18,8 +23,9 @@ use crate::{
     Detail, ImageError, Images, Progress,
     documents::Target,
     hold::Hold,
-    layers::{Arrival, LayerBlobs, Step},
+    layers::{Arrival, Aside, LayerBlobs, Step},
 };
+use ahead::Ahead;
 pub(crate) use docker::layer_media_type;
 use stream::Contents;
 
@@ -40,17 +46,26 @@ struct Found {
     names: Vec<ImageRef>,
 }
 
-/// The blobs of layers, some of which came a moment ago: their digests were found then.
+/// The blobs of layers, some of which came a moment ago: their digests were found then, and most of them were unpacked.
 struct Loaded<'a> {
     images: &'a Images,
     fresh: &'a HashSet<Digest>,
+    ahead: Ahead,
 }
 
 impl LayerBlobs for Loaded<'_> {
     fn open(&self, blob: &Descriptor) -> Result<(Box<dyn Read + Send>, BlobHash), ImageError> {
         let (bytes, hash) = self.images.open(blob)?;
-        let is_fresh = self.fresh.contains(&blob.digest);
-        Ok((bytes, if is_fresh { BlobHash::JustFound(blob.digest.clone()) } else { hash }))
+        let just_found = || BlobHash::Elsewhere(blob.digest.algorithm(), Arc::new(OnceLock::from(blob.digest.clone())));
+        Ok((bytes, if self.fresh.contains(&blob.digest) { just_found() } else { hash }))
+    }
+
+    fn cacheable(&self) -> u64 {
+        self.ahead.cacheable()
+    }
+
+    fn unpacked(&self, blob: &Descriptor) -> Option<Aside> {
+        self.ahead.take(&blob.digest)
     }
 
     fn arrived(&self, blob: &Descriptor, found: Option<&Digest>) -> Result<Arrival, ImageError> {
@@ -73,10 +88,12 @@ impl Images {
         let mut hold = self.hold();
         // Layers are unpacked while their blobs are still being synced. When this returns, all of them are on the disk.
         let (found, fresh) = stream::syncing(|to_sync| {
-            let contents = stream::read(self, archive, to_sync)?;
+            // An archive of which only some platforms are wanted has layers that are not.
+            let ahead = platforms.is_empty().then(Ahead::default);
+            let (contents, ahead) = stream::read(self, archive, ahead, to_sync)?;
             fault::point("load:read");
             let found = self.interpret(&contents)?;
-            let blobs = Loaded { images: self, fresh: &contents.fresh };
+            let blobs = Loaded { images: self, fresh: &contents.fresh, ahead: ahead.unwrap_or_default() };
             for image in &found {
                 self.check_and_unpack(image, platforms, &blobs, &mut hold, progress)?;
             }

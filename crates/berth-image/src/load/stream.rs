@@ -1,19 +1,20 @@
-//! Reads an archive once: documents into memory, blobs into the content store.
+//! Reads an archive once: documents into memory, blobs into the content store, those that look like layers also into directories.
 //!
-//! One thread reads, hashes and writes; another syncs what is whole and makes it visible, so that the disk works while the archive streams.
+//! One thread reads, hashes and writes blobs, another what is in layers; a third syncs what is whole and makes it visible, so that the disk works while the archive streams.
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{BufReader, Read, Write as _},
+    io::{BufRead, BufReader, Read},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
 
 use berth_archive::{ArchiveError, Kind, Member, MemberName, TarReader, decoder};
 use berth_content::{ContentError, Finished};
-use berth_model::{Algorithm, Digest};
+use berth_model::Digest;
 use berth_sys::fault;
 
+use super::ahead::{Ahead, Tee};
 use crate::{ImageError, Images, documents::MAX_DOCUMENT};
 
 /// How much is read at a time, in bytes.
@@ -79,8 +80,9 @@ fn commit_all(whole: &Receiver<Finished>) -> Result<(), ContentError> {
 pub(super) fn read(
     images: &Images,
     archive: impl Read + Send,
+    mut ahead: Option<Ahead>,
     whole: &SyncSender<Finished>,
-) -> Result<Contents, ImageError> {
+) -> Result<(Contents, Option<Ahead>), ImageError> {
     let input = decoder(BufReader::with_capacity(READ, archive)).map_err(ArchiveError::Read)?;
     let mut archive = TarReader::new(BufReader::with_capacity(READ, input));
     let mut contents = Contents::default();
@@ -101,7 +103,7 @@ pub(super) fn read(
             (Kind::File, b"manifest.json") => contents.manifest = Some(archive.read_all(MAX_DOCUMENT)?),
             (Kind::File, b"oci-layout" | b"repositories") => {}
             (Kind::File, path) => {
-                let (blob, is_fresh) = ingest(images, path, &member, &mut archive, whole)?;
+                let (blob, is_fresh) = ingest(images, path, &member, &mut archive, ahead.as_mut(), whole)?;
                 if is_fresh {
                     contents.fresh.insert(blob.0.clone());
                 }
@@ -118,15 +120,16 @@ pub(super) fn read(
             _ => {}
         }
     }
-    Ok(contents)
+    Ok((contents, ahead))
 }
 
 /// A blob with its size, and whether it was not here before.
-fn ingest<R: std::io::BufRead>(
+fn ingest<R: BufRead + Send>(
     images: &Images,
     path: &[u8],
     member: &Member,
     archive: &mut TarReader<R>,
+    ahead: Option<&mut Ahead>,
     whole: &SyncSender<Finished>,
 ) -> Result<((Digest, u64), bool), ImageError> {
     let content = &images.inner.content;
@@ -137,23 +140,24 @@ fn ingest<R: std::io::BufRead>(
     {
         return Ok(((digest.clone(), member.size), false));
     }
-    let mut ingest = content.ingest(promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
-    loop {
-        let chunk = archive.fill()?;
-        if chunk.is_empty() {
-            break;
-        }
-        let n = chunk.len();
-        ingest.write_all(chunk).map_err(|error| ingest.failed(error))?;
-        archive.consume(n);
+    let mut tee = Tee::new(content, archive, promised)?;
+    if let Some(ahead) = ahead
+        && may_be_layer(member, tee.peek()?)
+    {
+        ahead.unpack(images, &mut tee)?;
     }
-    let finished = ingest.finish(promised.as_ref())?;
+    let finished = tee.finish()?;
     let blob = (finished.digest().clone(), finished.bytes());
     // Waiting for its sync, it can be read, but not be held yet: only one that was here before can.
     let is_fresh = !content.hold(&blob.0)?;
     // The other end is gone only after a failure, which is reported from there.
     let _ = whole.send(finished);
     Ok((blob, is_fresh))
+}
+
+/// Documents are JSON, and layers are not.
+fn may_be_layer(member: &Member, beginning: &[u8]) -> bool {
+    member.size > 0 && beginning.first().is_some_and(|byte| *byte != b'{')
 }
 
 /// The digest that a path of a layout promises: `blobs/sha256/<hex>`.

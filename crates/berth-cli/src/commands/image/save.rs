@@ -1,14 +1,13 @@
 //! `berth save`.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 use clap::Args;
-use rustix::io::{Errno, ReadWriteFlags};
 
 use super::platform_query;
 use crate::human::system_error;
@@ -79,7 +78,7 @@ fn copy_to_disk(source: &mut dyn Read, file: &File) -> io::Result<()> {
         // Only a head start: the sync that counts, with its error, is the one at the end.
         scope.spawn(move || asked.iter().for_each(|()| drop(file.sync_data())));
         let mut unsynced = 0;
-        copy(source, &mut Passing { file, supported: true }, |count| {
+        copy(source, &mut Passing(file), |count| {
             unsynced += count;
             if unsynced >= EARLY_SYNC && ask.try_send(()).is_ok() {
                 unsynced = 0;
@@ -90,26 +89,12 @@ fn copy_to_disk(source: &mut dyn Read, file: &File) -> io::Result<()> {
     })
 }
 
-/// Writes that leave nothing in the page cache, where kernel and file system can (`RWF_DONTCACHE`, Linux 6.14): nobody reads the archive here soon,
-/// and finding pages for all of it costs more than anything else.
-struct Passing<'f> {
-    file: &'f File,
-    supported: bool,
-}
+/// A file whose bytes pass the page cache by: nobody reads the archive here soon.
+struct Passing<'f>(&'f File);
 
 impl Write for Passing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        /// See pwritev2(2).
-        const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
-        /// At the file's own position.
-        const HERE: u64 = u64::MAX;
-        if self.supported {
-            match rustix::io::pwritev2(self.file, &[IoSlice::new(bytes)], HERE, DONTCACHE) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.supported = false,
-                written => return Ok(written?),
-            }
-        }
-        self.file.write(bytes)
+        berth_sys::page_cache::write_past(self.0.as_fd(), bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -189,35 +174,5 @@ impl Output {
                 Ok(())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_arrives_whole_and_in_order() {
-        let mut file = tempfile::tempfile().expect("file");
-        for supported in [true, false] {
-            let mut passing = Passing { file: &file, supported };
-            passing.write_all(&[1; 5000]).expect("write");
-            passing.write_all(&[2; 7]).expect("write");
-        }
-        let mut found = Vec::new();
-        io::Seek::rewind(&mut file).expect("rewind");
-        file.read_to_end(&mut found).expect("read");
-        assert_eq!(found, [[1; 5000].as_slice(), &[2; 7], &[1; 5000], &[2; 7]].concat());
-    }
-
-    #[test]
-    fn a_pipe_takes_it_too() {
-        let (mut reader, writer) = io::pipe().expect("pipe");
-        let file = File::from(std::os::fd::OwnedFd::from(writer));
-        Passing { file: &file, supported: true }.write_all(b"archive").expect("write");
-        drop(file);
-        let mut found = String::new();
-        reader.read_to_string(&mut found).expect("read");
-        assert_eq!(found, "archive");
     }
 }
