@@ -64,7 +64,7 @@ pub fn layer(data: &[u8]) {
     std::fs::write(outside.path().join("file"), "untouched").expect("written");
     let directory = File::open(&root).expect("there");
     let lower = LayerView::open::<&Path>(&[]).expect("nothing below");
-    let limits = Limits { max_bytes: Some(1 << 20) };
+    let limits = Limits { max_bytes: Some(1 << 20), ..Limits::default() };
     let _ = unpack(data, directory.into(), lower, ApplyOptions::default(), BlobHash::Known, Algorithm::Sha256, limits);
     let mut names: Vec<_> =
         std::fs::read_dir(outside.path()).expect("there").flatten().map(|e| e.file_name()).collect();

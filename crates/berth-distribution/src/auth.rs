@@ -139,7 +139,8 @@ impl Authorizer {
                     {
                         return Err(DistributionError::Denied { reason: denied_reason(bearer, &refusal.reason) });
                     }
-                    let token = self.fetch(bearer, scope, false, refusal.origin, agent, cancel)?;
+                    let asked = with_challenged(scope, &bearer.scope);
+                    let token = self.fetch(bearer, &asked, false, refusal.origin, agent, cancel)?;
                     state.tokens.insert(scope.to_owned(), (token.value, Instant::now() + token.lasts));
                 }
             }
@@ -222,6 +223,18 @@ impl Authorizer {
     }
 }
 
+/// The scopes that a request needs, and those the server names besides: a cache of several registries has other names for its repositories.
+fn with_challenged(scope: &str, challenged: &str) -> String {
+    let resource = |scope: &str| scope.rsplit_once(':').map(|(resource, _)| resource.to_owned());
+    let known: Vec<_> = scope.split(' ').map(resource).collect();
+    let mut all = scope.to_owned();
+    for other in challenged.split(' ').filter(|other| !other.is_empty() && !known.contains(&resource(other))) {
+        all.push(' ');
+        all.push_str(other);
+    }
+    all
+}
+
 /// A 401, and what was sent before it.
 pub(crate) struct Refusal<'a> {
     pub origin: &'a Origin,
@@ -296,4 +309,25 @@ fn read_token(mut response: Response, realm: &Url) -> Result<Token, Distribution
     }
     let lasts = answer.expires_in.map_or(LIFETIME, |seconds| Duration::from_secs(seconds.clamp(1, 24 * 3600)));
     Ok(Token { value, refresh: answer.refresh_token.filter(|token| !token.is_empty()), lasts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_knows_a_repository_by_another_name_is_asked_for_both() {
+        for (scope, challenged, asked) in [
+            ("repository:a:pull", "", "repository:a:pull"),
+            ("repository:a:pull,push", "repository:a:pull", "repository:a:pull,push"),
+            ("repository:a:pull", "repository:up/a:pull", "repository:a:pull repository:up/a:pull"),
+            (
+                "repository:a:pull,push repository:b:pull",
+                "repository:b:pull registry:catalog:*",
+                "repository:a:pull,push repository:b:pull registry:catalog:*",
+            ),
+        ] {
+            assert_eq!(with_challenged(scope, challenged), asked);
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use berth_model::{Digest, ImageRef};
 use berth_oci::image::Descriptor;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     error::DistributionError,
@@ -132,6 +133,15 @@ impl Repository {
         unreachable!("the last attempt gives its error")
     }
 
+    /// Sees to it that the repository has a blob that another repository of the registry has, without sending it. `false` if the registry does
+    /// not do that.
+    ///
+    /// # Errors
+    /// [`DistributionError`].
+    pub fn mount_blob(&self, digest: &Digest, from: &str) -> Result<bool, DistributionError> {
+        Ok(self.has_blob(digest)? || self.begin(Some((digest, from)))?.is_none())
+    }
+
     /// Opens an upload; with a digest and another repository the registry may take the blob from there, and then there is nothing to send.
     fn begin(&self, mount: Option<(&Digest, &str)>) -> Result<Option<Url>, DistributionError> {
         let session = self.registry();
@@ -216,11 +226,16 @@ impl Repository {
         Ok(end.filter(|end| *end > 0 && *end < size).map(|end| end + 1))
     }
 
-    /// Puts a manifest or index under its digest, or under a tag.
+    /// Puts a manifest or index under its digest, or under a tag, and gives the digest (SHA-256) of its bytes.
     ///
     /// # Errors
     /// [`DistributionError`].
-    pub fn push_manifest(&self, kind: &str, bytes: &[u8], reference: &ManifestName) -> Result<(), DistributionError> {
+    pub fn push_manifest(
+        &self,
+        kind: &str,
+        bytes: &[u8],
+        reference: &ManifestName,
+    ) -> Result<Digest, DistributionError> {
         let session = self.registry();
         let url = session.url(&format!("{}/manifests/{}", self.path(), reference.0));
         let ask = Ask::new("PUT", url.clone(), self.push_scope()).header("Content-Type", kind).body(Body::Bytes(bytes));
@@ -228,7 +243,7 @@ impl Repository {
         match response.status() {
             200..=204 => {
                 response.forget();
-                Ok(())
+                Ok(Digest::sha256(&Sha256::digest(bytes).into()))
             }
             _ => Err(refusal(response, "PUT", &url)),
         }

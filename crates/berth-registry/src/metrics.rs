@@ -134,11 +134,16 @@ fn write_notifications(out: &mut String, notifier: &Notifier) -> std::fmt::Resul
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::storage::Storage;
 
     #[test]
     fn counts_are_told_as_open_metrics() {
         let metrics = Metrics::new();
+        let directory = tempfile::tempdir().expect("a directory");
+        let storage = Arc::new(Storage::open(directory.path()).expect("a registry's directory"));
         for time in [Duration::from_micros(100), Duration::from_millis(7)] {
             metrics.count("blob", StatusCode::OK, 10, time);
         }
@@ -146,7 +151,7 @@ mod tests {
         let text = metrics.text(
             &RegistryTotals { repositories: 3, ..RegistryTotals::default() },
             2,
-            &Notifier::start(Vec::new()).expect("nobody"),
+            &Notifier::start(Vec::new(), &storage).expect("nobody"),
         );
         for line in [
             "berth_registry_requests_total{route=\"blob\",class=\"2xx\"} 2",

@@ -124,6 +124,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         public_url: settings.public_url,
     };
     let upstreams = Upstreams::of(settings.proxies.into_iter().map(cache_of).collect())?;
+    let notifier = Notifier::start(settings.notifications, &storage)?;
     let [requests, pulls, bytes] = settings.limits.map(|rate| rate.map(Limit::new));
     let registry = Arc::new(Registry {
         storage,
@@ -131,7 +132,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         writes: settings.writes,
         upstreams,
         limits: Limits { requests, pulls, bytes },
-        notifier: Notifier::start(settings.notifications)?,
+        notifier,
         metrics: Metrics::new(),
     });
     let (stop, stopping) = watch::channel(false);

@@ -15,6 +15,7 @@ mod image_mounts;
 mod images;
 mod ports;
 mod registry_index;
+mod registry_notifications;
 mod registry_schema;
 mod reserve;
 mod schema;
@@ -33,6 +34,7 @@ pub use image_mounts::{ImageMountRow, ImageMounts};
 pub use images::*;
 pub use ports::{PortRow, Ports};
 pub use registry_index::*;
+pub use registry_notifications::NotificationRow;
 pub use volumes::{VolumeRow, Volumes};
 
 use database::Database;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use crate::{
     Durability, StoreError,
     database::{Database, Purpose},
-    registry_schema::SCHEMA,
+    registry_schema::{NOTIFICATIONS, SCHEMA},
 };
 
 /// A repository's row number.
@@ -93,12 +93,12 @@ pub struct RegistryIndex {
 
 /// A snapshot that is being read.
 pub struct RegistryView<'a> {
-    connection: &'a Connection,
+    pub(crate) connection: &'a Connection,
 }
 
 /// A transaction that is being written.
 pub struct RegistryChange<'a> {
-    tx: &'a Transaction<'a>,
+    pub(crate) tx: &'a Transaction<'a>,
 }
 
 impl RegistryIndex {
@@ -107,7 +107,7 @@ impl RegistryIndex {
     /// # Errors
     /// [`StoreError::Newer`] if a newer server wrote it; [`StoreError::Open`] if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { database: Database::open(path, &[&[SCHEMA]], Durability::Durable)? })
+        Ok(Self { database: Database::open(path, &[&[SCHEMA], &[NOTIFICATIONS]], Durability::Durable)? })
     }
 
     /// Reads a snapshot.

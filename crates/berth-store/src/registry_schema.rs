@@ -52,3 +52,14 @@ CREATE TABLE tags (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tags_by_digest ON tags (repository, digest);
 ";
+
+/// The second format: events that wait to be sent.
+pub(crate) const NOTIFICATIONS: &str = "
+CREATE TABLE notifications (
+    id       INTEGER PRIMARY KEY,
+    listener TEXT NOT NULL,
+    -- JSON: the event.
+    event    TEXT NOT NULL
+) STRICT;
+CREATE INDEX notifications_by_listener ON notifications (listener, id);
+";

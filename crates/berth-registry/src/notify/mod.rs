@@ -1,16 +1,17 @@
 //! Tells other servers what happens here: pushes, pulls, mounts and deletions, posted as Docker's registry posts them.
 //!
-//! Each server has a queue and a thread of its own. Nobody who pushes ever waits for one: an event that finds the queue full is dropped and
-//! counted. What a server does not take is tried again, at growing intervals, in order; when the registry stops, what is left is given a moment.
+//! Each server has a queue, in the registry's index, and a thread of its own. Nobody who pushes ever waits for one: an event that finds the queue
+//! full is dropped and counted. What a server does not take is tried again, at growing intervals, in order; when the registry stops, what is left
+//! is given a moment, and what is left then is sent when it comes up again, as after a crash.
 
 pub mod event;
+mod queue;
 
 use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -18,13 +19,16 @@ use std::{
 
 use berth_distribution::{HostSettings, Proxies, Registries, Url};
 use berth_model::Cancel;
+use berth_store::NotificationRow;
 use serde::Deserialize;
 
-use crate::registry::Request;
-use event::{Action, Envelope, Event, MEDIA_TYPE, Target};
+use crate::{
+    registry::Request,
+    storage::{Storage, StorageError},
+};
+use event::{Action, Event, MEDIA_TYPE, Target, envelope};
+use queue::Queue;
 
-/// Events that wait for a server at most.
-const QUEUE: usize = 1000;
 /// Events that are sent together at most.
 const BATCH: usize = 50;
 /// Between the first two tries; doubled each time, up to the last.
@@ -68,6 +72,12 @@ pub enum NotifyError {
     /// The thread.
     #[error("starting to notify: {0}")]
     Thread(#[from] io::Error),
+    /// Two of one name: they would share a queue.
+    #[error("two listeners for notifications are called {0:?}: give each a name of its own")]
+    Twice(String),
+    /// The queues.
+    #[error(transparent)]
+    Queue(#[from] StorageError),
 }
 
 /// What became of the events for one server.
@@ -89,19 +99,26 @@ pub struct Notifier {
 struct Listener {
     name: String,
     actions: Vec<Action>,
-    queue: Mutex<Option<SyncSender<Event>>>,
+    queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
     counts: Arc<Counts>,
 }
 
 impl Notifier {
-    /// Starts to tell these servers.
+    /// Starts to tell these servers, beginning with what waits for them in the index.
     ///
     /// # Errors
     /// [`NotifyError`].
-    pub fn start(endpoints: Vec<Endpoint>) -> Result<Self, NotifyError> {
+    pub fn start(endpoints: Vec<Endpoint>, storage: &Arc<Storage>) -> Result<Self, NotifyError> {
         let stop = Cancel::default();
-        let listeners = endpoints.into_iter().map(|endpoint| listen(endpoint, &stop)).collect::<Result<_, _>>()?;
+        let listeners: Vec<Listener> =
+            endpoints.into_iter().map(|endpoint| listen(endpoint, storage, &stop)).collect::<Result<_, _>>()?;
+        let names: Vec<String> = listeners.iter().map(|listener| listener.name.clone()).collect();
+        if let Some(twice) = (1..names.len()).find(|&at| names[..at].contains(&names[at])) {
+            return Err(NotifyError::Twice(names[twice].clone()));
+        }
+        queue::forget_others(storage, names)?;
+        listeners.iter().for_each(|listener| listener.queue.begin());
         Ok(Self { listeners, instance: crate::storage::uploads::random_id(), stop })
     }
 
@@ -122,9 +139,7 @@ impl Notifier {
 
     /// Sends what waits, for so long at most.
     pub fn stop(&self, patience: Duration) {
-        let end =
-            |slot: &Mutex<Option<SyncSender<Event>>>| drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.listeners.iter().for_each(|listener| end(&listener.queue));
+        self.listeners.iter().for_each(|listener| listener.queue.end());
         let deadline = Instant::now() + patience;
         for listener in &self.listeners {
             let Some(thread) = listener.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { continue };
@@ -145,17 +160,13 @@ impl Listener {
     }
 
     fn queue(&self, event: &Event) {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(queue) = queue.as_ref() else { return };
-        if let Err(TrySendError::Full(_)) = queue.try_send(event.clone())
-            && self.counts.dropped.fetch_add(1, Ordering::Relaxed) == 0
-        {
+        if !self.queue.add(event) && self.counts.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(listener = self.name, "too many notifications wait: some are dropped, see /metrics");
         }
     }
 }
 
-fn listen(endpoint: Endpoint, stop: &Cancel) -> Result<Listener, NotifyError> {
+fn listen(endpoint: Endpoint, storage: &Arc<Storage>, stop: &Cancel) -> Result<Listener, NotifyError> {
     let url = Url::parse(&endpoint.url).ok_or_else(|| NotifyError::Url(endpoint.url.clone()))?;
     let mut headers = vec![("Content-Type", MEDIA_TYPE.to_owned())];
     for (name, value) in &endpoint.headers {
@@ -172,7 +183,7 @@ fn listen(endpoint: Endpoint, stop: &Cancel) -> Result<Listener, NotifyError> {
         proxies: Proxies::of(|name| std::env::var(name).ok()),
         ..HostSettings::default()
     };
-    let (queue, waiting) = sync_channel(QUEUE);
+    let queue = Queue::open(&name, storage)?;
     let counts = Arc::new(Counts::default());
     let teller = Teller {
         name: name.clone(),
@@ -184,8 +195,8 @@ fn listen(endpoint: Endpoint, stop: &Cancel) -> Result<Listener, NotifyError> {
         stop: stop.clone(),
     };
     let thread = std::thread::Builder::new().name("notify".to_owned()).stack_size(512 * 1024);
-    let thread = thread.spawn(move || teller.run(&waiting))?;
-    let (queue, thread) = (Mutex::new(Some(queue)), Mutex::new(Some(thread)));
+    let waiting = Arc::clone(&queue);
+    let thread = Mutex::new(Some(thread.spawn(move || teller.run(&waiting))?));
     Ok(Listener { name, actions: endpoint.actions, queue, thread, counts })
 }
 
@@ -201,45 +212,52 @@ struct Teller {
 }
 
 impl Teller {
-    fn run(&self, waiting: &Receiver<Event>) {
-        let mut events = Vec::new();
-        loop {
-            match waiting.recv_timeout(LOOK) {
-                Ok(event) => events.push(event),
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            while events.len() < BATCH
-                && let Ok(event) = waiting.try_recv()
-            {
-                events.push(event);
-            }
-            let count = if self.send(&events) { &self.counts.sent } else { &self.counts.failed };
+    fn run(&self, queue: &Queue) {
+        while let Some(events) = queue.next(BATCH) {
+            let Some(last) = events.last().map(|event| event.id) else { continue };
+            let count = match self.send(&events) {
+                Told::Taken => &self.counts.sent,
+                Told::GivenUp => &self.counts.failed,
+                // They wait for the next one who serves this directory.
+                Told::Stopped => return,
+            };
             count.fetch_add(events.len() as u64, Ordering::Relaxed);
-            events.clear();
+            queue.remove(last, events.len());
         }
     }
 
-    /// Whether the server took them in the end.
-    fn send(&self, events: &[Event]) -> bool {
-        let envelope = serde_json::to_vec(&Envelope { events }).expect("events have text keys only");
+    fn send(&self, events: &[NotificationRow]) -> Told {
+        let envelope = envelope(events.iter().map(|event| event.event.as_str()));
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=self.attempts {
-            match self.registries.post(&self.url, &self.headers, &envelope, &self.stop) {
-                Ok(()) => return true,
-                Err(error) if attempt == self.attempts || self.stop.is_cancelled() => {
+            match self.registries.post(&self.url, &self.headers, envelope.as_bytes(), &self.stop) {
+                Ok(()) => return Told::Taken,
+                Err(_) if self.stop.is_cancelled() => return Told::Stopped,
+                Err(error) if attempt == self.attempts => {
                     let count = events.len();
                     tracing::warn!(%error, listener = self.name, attempt, events = count, "notifications are lost");
-                    return false;
                 }
-                Err(error) => tracing::debug!(%error, listener = self.name, attempt, "notifying again later"),
+                Err(error) => {
+                    tracing::debug!(%error, listener = self.name, attempt, "notifying again later");
+                    self.wait(pause);
+                    pause = (pause * 2).min(LAST_PAUSE);
+                }
             }
-            let until = Instant::now() + pause;
-            while Instant::now() < until && !self.stop.is_cancelled() {
-                std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
-            }
-            pause = (pause * 2).min(LAST_PAUSE);
         }
-        false
+        Told::GivenUp
     }
+
+    fn wait(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !self.stop.is_cancelled() {
+            std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+}
+
+/// What became of an envelope.
+enum Told {
+    Taken,
+    GivenUp,
+    Stopped,
 }

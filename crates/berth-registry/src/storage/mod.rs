@@ -111,6 +111,25 @@ impl Storage {
         result
     }
 
+    /// Changes what no layout shows, and waits until it is synced. For threads that may wait.
+    pub fn change_now<T, F>(&self, change: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&RegistryChange<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        Ok(self.index.change_now(change)?)
+    }
+
+    /// Changes what no layout shows; `done` is called once it is synced, or was taken back.
+    pub fn change_later<T, F, D>(&self, change: F, done: D)
+    where
+        T: Send + 'static,
+        F: FnOnce(&RegistryChange<'_>) -> Result<T, StoreError> + Send + 'static,
+        D: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        self.index.change(change, done);
+    }
+
     /// As [`Self::change`], but changes nothing that a layout would show.
     async fn change_quietly<T, F>(&self, change: F) -> Result<T, StorageError>
     where
