@@ -71,6 +71,28 @@ pub struct RemoteManifests {
     pub manifests: Vec<RemoteManifest>,
 }
 
+/// A list of manifests that is to be put under a name. Not of the reference API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestList {
+    /// The media type of the list.
+    pub media_type: String,
+    /// Its bytes, in base64.
+    pub raw: String,
+    /// What it names. Those that are in other repositories of the registry are brought to that of the list.
+    pub manifests: Vec<RemoteManifest>,
+}
+
+/// A list that was put under its name. Not of the reference API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct PushedManifestList {
+    /// Its digest.
+    pub digest: String,
+    /// The manifests that came from other repositories, by their names now.
+    pub manifests: Vec<String>,
+}
+
 /// A manifest as it is at its registry.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

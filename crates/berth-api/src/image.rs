@@ -90,6 +90,17 @@ wire! {
         pub subject: String,
     }
 
+    /// A statement about an image.
+    pub struct AttestationStatement {
+        /// Where it is.
+        pub descriptor: Descriptor,
+        /// The type of its predicate.
+        pub predicate_type: String,
+        /// The statement.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub statement: Option<serde_json::Value>,
+    }
+
     /// Everything about one image.
     pub struct ImageInspect {
         /// Digest.

@@ -2,6 +2,7 @@
 //!
 //! A handler parses, calls the engine, and shows the result; rules about documents are in `translate`.
 
+mod attestations;
 mod commit;
 mod container_attach;
 mod container_create;
@@ -46,6 +47,7 @@ pub static ENDPOINTS: &[&[Endpoint]] = &[
     images::ENDPOINTS,
     image_check::ENDPOINTS,
     image_mounts::ENDPOINTS,
+    attestations::ENDPOINTS,
     search::ENDPOINTS,
     image_transfer::ENDPOINTS,
     registry::ENDPOINTS,

@@ -13,7 +13,6 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint!("POST" "/build/cancel", "BuildCancel", build),
     endpoint!("POST" "/session", "Session", build),
     endpoint!("POST" "/grpc", "Grpc", build),
-    endpoint!("GET" "/images/{name}/attestations", "ImageAttestations", attestations),
     endpoint!("GET" "/containers/{name}/checkpoints", "CheckpointList", checkpoints),
     endpoint!("POST" "/containers/{name}/checkpoints", "CheckpointCreate", checkpoints),
     endpoint!("PUT" "/volumes/{name}", "VolumeUpdate", cluster_volume),
@@ -50,10 +49,6 @@ fn not_yet(what: &str) -> Result<Reply, ApiError> {
 
 async fn build(_: Call) -> Result<Reply, ApiError> {
     not_yet("building images")
-}
-
-async fn attestations(_: Call) -> Result<Reply, ApiError> {
-    not_yet("reading attestations")
 }
 
 async fn plugins(_: Call) -> Result<Reply, ApiError> {
