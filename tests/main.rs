@@ -1,6 +1,7 @@
 //! Behaviour through the real binary, one file per command or resource. See CONTRIBUTING.md, "Tests".
 
 mod api;
+mod attestations;
 mod bad_input;
 mod both_clients;
 mod container_files;
@@ -15,6 +16,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manifests;
 mod names;
 mod network;
 mod network_faults;
@@ -26,7 +28,9 @@ mod ports;
 mod prune;
 mod pull;
 mod registry;
+mod registry_access;
 mod registry_clients;
+mod registry_durability;
 mod run;
 mod shape;
 mod streams;

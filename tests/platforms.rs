@@ -9,7 +9,7 @@ const MULTI: &str = "localhost:5000/multi:1";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Makes an image for this machine and for another one at a registry, and nothing here.
-fn publish(berth: &Berth) -> (Registry, String) {
+pub(crate) fn publish(berth: &Berth) -> (Registry, String) {
     let registry = Registry::start(BERTH, berth.sandbox(), 5000, &[]);
     let archive = berth.sandbox().path().join("other.tar");
     std::fs::write(berth.sandbox().path().join("other"), "for another machine").expect("a file");
@@ -69,11 +69,20 @@ fn manifests_are_shown_as_docker_shows_them() {
 #[test]
 fn platforms_come_and_go_one_by_one() {
     let berth = start();
-    let (_registry, host) = publish(&berth);
+    let (registry, host) = publish(&berth);
     berth.run(&format!("pull {MULTI}")).succeeds();
     assert_eq!(available(&berth, MULTI), [host.clone()]);
     berth.run(&format!("pull --platform linux/s390x {MULTI}")).succeeds();
     assert_eq!(available(&berth, MULTI), [host.clone(), "s390x".to_owned()]);
+    // One platform is pushed as an image of its own.
+    berth.run(&format!("tag {MULTI} localhost:5000/single:1")).succeeds();
+    berth.run("push --platform linux/s390x localhost:5000/single:1").shows("1: digest: sha256:");
+    let single = registry.request("GET", "/v2/single/manifests/1", &[], b"");
+    assert_eq!(single.expect(200).json()["config"]["digest"].as_str().map(|digest| &digest[..7]), Some("sha256:"));
+    berth
+        .run("push --platform linux/riscv64 localhost:5000/single:1")
+        .fails(1, "does not provide the specified platform");
+    berth.run("rmi localhost:5000/single:1").succeeds();
     let both = format!("linux/{host},linux/s390x");
     let path = |name: &str| berth.sandbox().path().join(name).display().to_string();
     berth.run(&format!("save --platform {both} -o {} {MULTI}", path("both.tar"))).succeeds();

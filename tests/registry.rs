@@ -8,53 +8,53 @@ use std::{
 use berth_testkit::{Answer, Registry, Sandbox};
 use serde_json::{Value, json};
 
-use crate::{BERTH, eventually};
+use crate::BERTH;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-struct Server {
-    registry: Registry,
-    sandbox: Sandbox,
+pub(crate) struct Server {
+    pub(crate) registry: Registry,
+    pub(crate) sandbox: Sandbox,
 }
 
-fn serve(options: &[&str]) -> Server {
+pub(crate) fn serve(options: &[&str]) -> Server {
     let sandbox = Sandbox::new();
     Server { registry: Registry::start(BERTH, &sandbox, 5000, options), sandbox }
 }
 
 impl Server {
-    fn get(&self, target: &str) -> Answer {
+    pub(crate) fn get(&self, target: &str) -> Answer {
         self.registry.request("GET", target, &[], b"")
     }
 
-    fn send(&self, method: &str, target: &str) -> Answer {
+    pub(crate) fn send(&self, method: &str, target: &str) -> Answer {
         self.registry.request(method, target, &[], b"")
     }
 
     /// Pushes a blob in one request; its digest.
-    fn blob(&self, repository: &str, bytes: &[u8]) -> String {
+    pub(crate) fn blob(&self, repository: &str, bytes: &[u8]) -> String {
         let digest = sha256(bytes);
         let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
         self.registry.request("POST", &target, &[], bytes).expect(201);
         digest
     }
 
-    fn manifest(&self, repository: &str, reference: &str, media_type: &str, document: &Value) -> Answer {
+    pub(crate) fn manifest(&self, repository: &str, reference: &str, media_type: &str, document: &Value) -> Answer {
         let target = format!("/v2/{repository}/manifests/{reference}");
         self.registry.request("PUT", &target, &[("Content-Type", media_type)], document.to_string().as_bytes())
     }
 
     /// Pushes an image of one layer; its digest.
-    fn image(&self, repository: &str, reference: &str, layer: &[u8]) -> String {
+    pub(crate) fn image(&self, repository: &str, reference: &str, layer: &[u8]) -> String {
         let document = self.image_document(repository, layer);
         let answer = self.manifest(repository, reference, MANIFEST, &document);
         answer.expect(201).header("docker-content-digest").to_owned()
     }
 
-    fn image_document(&self, repository: &str, layer: &[u8]) -> Value {
+    pub(crate) fn image_document(&self, repository: &str, layer: &[u8]) -> Value {
         let (config, layers) = (self.blob(repository, b"{}"), self.blob(repository, layer));
         json!({
             "schemaVersion": 2,
@@ -65,19 +65,19 @@ impl Server {
     }
 
     /// Begins an upload; where it goes on.
-    fn begin(&self, repository: &str) -> String {
+    pub(crate) fn begin(&self, repository: &str) -> String {
         let answer = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"));
         assert_eq!(answer.expect(202).header("range"), "0-0");
         assert!(!answer.header("docker-upload-uuid").is_empty());
         answer.header("location").to_owned()
     }
 
-    fn patch(&self, location: &str, range: &str, bytes: &[u8]) -> Answer {
+    pub(crate) fn patch(&self, location: &str, range: &str, bytes: &[u8]) -> Answer {
         self.registry.request("PATCH", location, &[("Content-Range", range)], bytes)
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     digest("sha256", bytes)
 }
 
@@ -395,341 +395,6 @@ fn parts_of_a_blob_are_what_was_asked_for() {
 }
 
 #[test]
-fn a_killed_server_has_lost_nothing_it_acknowledged() {
-    let mut server = serve(&[]);
-    let image = server.image("a", "kept", b"layer");
-    let location = server.begin("a");
-    server.patch(&location, "0-3", b"0123").expect(202);
-    // In the middle of a chunk: what came is kept, as far as the server says.
-    let mut broken = server.registry.connect();
-    let head = format!("PATCH {location} HTTP/1.1\r\nHost: r\r\nContent-Range: 4-9\r\nContent-Length: 6\r\n\r\n45");
-    broken.write_all(head.as_bytes()).expect("sent");
-    let uploads = server.registry.directory().join("uploads/a");
-    let size = || {
-        std::fs::read_dir(&uploads)
-            .expect("uploads")
-            .flatten()
-            .map(|e| e.metadata().map_or(0, |d| d.len()))
-            .sum::<u64>()
-    };
-    drop(broken);
-    eventually("what came before the break is written", || size() == 6);
-    server.registry.kill();
-    server.registry.restart();
-    assert_eq!(server.get(&location).expect(204).header("range"), "0-5");
-    server.patch(&location, "6-9", b"6789").expect(202);
-    server.send("PUT", &format!("{location}?digest={}", sha256(b"0123456789"))).expect(201);
-    server.registry.kill();
-    server.registry.restart();
-    server.get(&format!("/v2/a/blobs/{}", sha256(b"0123456789"))).expect(200);
-    assert_eq!(server.send("HEAD", "/v2/a/manifests/kept").expect(200).header("docker-content-digest"), image);
-}
-
-/// Killed at any moment of many pushes, five times over: whatever was acknowledged is there, whole, and in its layout.
-#[test]
-fn whatever_was_acknowledged_survives_kills_at_any_moment() {
-    let mut server = serve(&[]);
-    let acknowledged = std::sync::Mutex::new(Vec::new());
-    for round in 0..5_u64 {
-        std::thread::scope(|scope| {
-            let registry = &server.registry;
-            for pusher in 0..3 {
-                let acknowledged = &acknowledged;
-                scope.spawn(move || push_until_it_dies(registry, &format!("{round} {pusher}"), acknowledged));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(150 + 37 * round));
-            registry.kill_in_place();
-        });
-        server.registry.kill();
-        server.registry.restart();
-        for (kind, digest) in acknowledged.lock().expect("no panic").iter() {
-            let found = server.get(&format!("/v2/a/{kind}/{digest}"));
-            assert_eq!(&sha256(&found.expect(200).body), digest);
-        }
-    }
-    server.registry.stop();
-    let blobs = server.registry.directory().join("repositories/a/blobs");
-    let acknowledged = acknowledged.into_inner().expect("no panic");
-    assert!(!acknowledged.is_empty());
-    assert!(acknowledged.iter().all(|(_, digest)| blobs.join(digest.replace(':', "/")).exists()));
-}
-
-fn push_until_it_dies(registry: &Registry, mark: &str, acknowledged: &std::sync::Mutex<Vec<(&'static str, String)>>) {
-    for n in 0.. {
-        let blob = format!("{mark} {n}").repeat(500);
-        let digest = sha256(blob.as_bytes());
-        let target = format!("/v2/a/blobs/uploads/?digest={digest}");
-        if registry.try_request("POST", &target, &[], blob.as_bytes()).is_none_or(|answer| answer.status != 201) {
-            return;
-        }
-        acknowledged.lock().expect("no panic").push(("blobs", digest.clone()));
-        let layer = json!({"mediaType": LAYER, "digest": digest, "size": blob.len()});
-        let document = json!({"schemaVersion": 2, "config": layer, "layers": []}).to_string();
-        let kind = [("Content-Type", MANIFEST)];
-        let target = format!("/v2/a/manifests/t{n}");
-        if registry.try_request("PUT", &target, &kind, document.as_bytes()).is_none_or(|answer| answer.status != 201) {
-            return;
-        }
-        acknowledged.lock().expect("no panic").push(("manifests", sha256(document.as_bytes())));
-    }
-}
-
-#[test]
-fn a_broken_connection_costs_only_what_was_not_sent() {
-    let server = serve(&[]);
-    let location = server.begin("a");
-    let mut broken = server.registry.connect();
-    let head = format!("PATCH {location} HTTP/1.1\r\nHost: r\r\nContent-Length: 1000000\r\n\r\n");
-    broken.write_all(head.as_bytes()).and_then(|()| broken.write_all(&[7; 600_000])).expect("sent");
-    drop(broken);
-    eventually("the server has noticed", || server.get(&location).header("range") == "0-599999");
-    server.patch(&location, "600000-999999", &[7; 400_000]).expect(202);
-    server.send("PUT", &format!("{location}?digest={}", sha256(&[7; 1_000_000]))).expect(201);
-}
-
-#[test]
-fn the_same_blob_from_two_clients_is_one_blob() {
-    let server = serve(&[]);
-    let bytes = vec![3; 1 << 20];
-    let digest = sha256(&bytes);
-    std::thread::scope(|scope| {
-        for repository in ["a", "b", "a", "b"] {
-            let (server, bytes, digest) = (&server, &bytes, &digest);
-            scope.spawn(move || {
-                let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
-                server.registry.request("POST", &target, &[], bytes).expect(201);
-            });
-        }
-    });
-    for repository in ["a", "b"] {
-        assert_eq!(server.get(&format!("/v2/{repository}/blobs/{digest}")).expect(200).body, bytes);
-    }
-}
-
-#[test]
-fn garbage_is_collected_while_the_registry_serves() {
-    let server = serve(&[]);
-    let kept = server.image("a", "t", b"kept");
-    let orphan = server.blob("a", b"nobody needs this");
-    let gc = |words: &str| {
-        let directory = server.registry.directory().display().to_string();
-        let mut command = server.sandbox.command(BERTH);
-        command.args(["registry", "gc", &directory]).args(words.split_whitespace());
-        berth_testkit::Outcome::of(&mut command, b"").succeeds()
-    };
-    // Somebody may be about to push a manifest that needs it.
-    assert!(gc("").contains("0 blobs of repositories, 0 files"), "{}", gc(""));
-    assert!(gc("--grace 0").contains("1 blobs of repositories, 1 files with 17 bytes"));
-    server.get(&format!("/v2/a/blobs/{orphan}")).refuses(404, "BLOB_UNKNOWN");
-    server.get(&format!("/v2/a/blobs/{}", sha256(b"kept"))).expect(200);
-    server.image("a", "t", b"newer");
-    server.get(&format!("/v2/a/manifests/{kept}")).expect(200);
-    assert!(gc("--grace 0").starts_with("removed 0 manifests"));
-    assert!(gc("--grace 0 --untagged").starts_with("removed 1 manifests, 1 blobs"));
-    server.get(&format!("/v2/a/manifests/{kept}")).refuses(404, "MANIFEST_UNKNOWN");
-    server.get(&format!("/v2/a/blobs/{}", sha256(b"newer"))).expect(200);
-}
-
-#[test]
-fn a_stopped_registry_is_a_set_of_plain_layouts() {
-    let mut server = serve(&[]);
-    let digest = server.image("team/app", "v1", b"layer");
-    server.image("gone", "t", b"other");
-    let gone = server.image("gone", "t", b"other");
-    server.send("DELETE", &format!("/v2/gone/manifests/{gone}")).expect(202);
-    for bytes in [&b"{}"[..], b"other"] {
-        server.send("DELETE", &format!("/v2/gone/blobs/{}", sha256(bytes))).expect(202);
-    }
-    server.registry.stop();
-    let repositories = server.registry.directory().join("repositories");
-    let layout = repositories.join("team+app");
-    assert_eq!(
-        std::fs::read_to_string(layout.join("oci-layout")).expect("layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#
-    );
-    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).expect("index")).expect("JSON");
-    assert_eq!(index["manifests"][0]["digest"], digest);
-    assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "v1");
-    for digest in [digest, sha256(b"layer"), sha256(b"{}")] {
-        let blob = layout.join("blobs").join(digest.replace(':', "/"));
-        assert_eq!(sha256(&std::fs::read(&blob).expect("a blob")), digest);
-    }
-    assert!(!repositories.join("gone").exists());
-}
-
-#[test]
-fn passwords_and_rules_decide_who_may_do_what() {
-    let sandbox = Sandbox::new();
-    let (passwords, config) = (sandbox.path().join("htpasswd"), sandbox.path().join("config.json"));
-    for (name, password) in [("ann", "one"), ("bob", "two")] {
-        let mut add = Command::new(BERTH);
-        add.args(["registry", "user", "add"]).arg(&passwords).arg(name);
-        berth_testkit::Outcome::of(&mut add, format!("{password}\n").as_bytes()).succeeds();
-    }
-    let rules = json!({
-        "htpasswd": passwords,
-        "auth": "basic",
-        "groups": {"writers": ["ann"]},
-        "rules": [
-            {"users": ["anonymous"], "repositories": ["public/*"], "actions": ["pull"]},
-            {"users": ["*"], "repositories": ["**"], "actions": ["pull"]},
-            {"users": ["@writers"], "repositories": ["public/*", "team/**"], "actions": ["pull", "push", "delete"]},
-        ],
-    });
-    std::fs::write(&config, rules.to_string()).expect("configuration");
-    let registry = Registry::start(BERTH, &sandbox, 5000, &["--config", &config.to_string_lossy()]);
-    let server = Server { registry, sandbox };
-    let ask = |method: &str, target: &str, login: &str, body: &[u8]| {
-        let header = format!("Basic {}", base64(login));
-        let headers = if login.is_empty() { vec![] } else { vec![("Authorization", header.as_str())] };
-        server.registry.request(method, target, &headers, body)
-    };
-    let challenged = ask("GET", "/v2/", "", b"");
-    assert!(challenged.refuses(401, "UNAUTHORIZED").header("www-authenticate").starts_with("Basic realm="));
-    ask("GET", "/v2/", "ann:one", b"").expect(200);
-    ask("GET", "/v2/", "ann:two", b"").refuses(401, "UNAUTHORIZED");
-    let push = |repository: &str, login: &str| {
-        ask("POST", &format!("/v2/{repository}/blobs/uploads/?digest={}", sha256(b"x")), login, b"x")
-    };
-    push("team/a/b", "ann:one").expect(201);
-    push("public/x", "ann:one").expect(201);
-    push("elsewhere", "ann:one").refuses(403, "DENIED");
-    push("team/a/b", "bob:two").refuses(403, "DENIED");
-    push("public/x", "").refuses(401, "UNAUTHORIZED");
-    let read =
-        |repository: &str, login: &str| ask("GET", &format!("/v2/{repository}/blobs/{}", sha256(b"x")), login, b"");
-    read("public/x", "").expect(200);
-    read("team/a/b", "").refuses(401, "UNAUTHORIZED");
-    read("team/a/b", "bob:two").expect(200);
-    // What one may not read, one cannot mount.
-    let mount = format!("/v2/public/y/blobs/uploads/?mount={}&from=team/a/b", sha256(b"x"));
-    ask("POST", &mount, "ann:one", b"").expect(201);
-    assert_eq!(
-        ask("GET", "/v2/_catalog", "bob:two", b"").expect(200).json()["repositories"],
-        json!(["public/x", "public/y", "team/a/b"])
-    );
-    // A token that opens only the target of a mount is not enough, and the client is told what is.
-    let narrow = ask("GET", "/token?service=127.0.0.1:5000&scope=repository:public/z:pull,push", "ann:one", b"");
-    let narrow = format!("Bearer {}", narrow.expect(200).json()["token"].as_str().expect("a token"));
-    let mount = format!("/v2/public/z/blobs/uploads/?mount={}&from=team/a/b", sha256(b"x"));
-    server.registry.request("POST", &mount, &[("Authorization", &narrow)], b"").refuses(401, "UNAUTHORIZED");
-    let scope = "repository:public/z:pull,push%20repository:team/a/b:pull";
-    let wide = ask("GET", &format!("/token?service=127.0.0.1:5000&scope={scope}"), "ann:one", b"");
-    let wide = format!("Bearer {}", wide.expect(200).json()["token"].as_str().expect("a token"));
-    server.registry.request("POST", &mount, &[("Authorization", &wide)], b"").expect(201);
-    // A token for less than the password opens.
-    let token = ask("GET", "/token?service=127.0.0.1:5000&scope=repository:team/a/b:pull,push", "bob:two", b"");
-    let token = format!("Bearer {}", token.expect(200).json()["token"].as_str().expect("a token"));
-    let bearer = [("Authorization", token.as_str())];
-    let blob = format!("/v2/team/a/b/blobs/{}", sha256(b"x"));
-    server.registry.request("GET", &blob, &bearer, b"").expect(200);
-    server.registry.request("DELETE", &blob, &bearer, b"").refuses(401, "UNAUTHORIZED");
-    server
-        .registry
-        .request("GET", &blob, &[("Authorization", "Bearer forged.token.x")], b"")
-        .refuses(401, "UNAUTHORIZED");
-}
-
-#[test]
-fn strangers_get_a_token_for_reading_where_everybody_may() {
-    let sandbox = Sandbox::new();
-    let passwords = sandbox.path().join("htpasswd");
-    let mut add = Command::new(BERTH);
-    add.args(["registry", "user", "add"]).arg(&passwords).arg("ann");
-    berth_testkit::Outcome::of(&mut add, b"one\n").succeeds();
-    let options = ["--htpasswd", &passwords.to_string_lossy(), "--anonymous-read"];
-    let server = Server { registry: Registry::start(BERTH, &sandbox, 5000, &options), sandbox };
-    let challenge = server.get("/v2/").refuses(401, "UNAUTHORIZED").header("www-authenticate").to_owned();
-    assert_eq!(challenge, "Bearer realm=\"http://127.0.0.1:5000/token\",service=\"127.0.0.1:5000\"");
-    let push =
-        server.send("POST", "/v2/a/blobs/uploads/").refuses(401, "UNAUTHORIZED").header("www-authenticate").to_owned();
-    assert!(push.ends_with("scope=\"repository:a:pull,push\""), "{push}");
-    let token = |headers: &[(&str, &str)]| {
-        let answer =
-            server.registry.request("GET", "/token?service=127.0.0.1:5000&scope=repository:a:pull,push", headers, b"");
-        answer.expect(200).json()["token"].as_str().expect("a token").to_owned()
-    };
-    let login = format!("Basic {}", base64("ann:one"));
-    let begin = |token: String| {
-        server.registry.request("POST", "/v2/a/blobs/uploads/", &[("Authorization", &format!("Bearer {token}"))], b"")
-    };
-    begin(token(&[("Authorization", &login)])).expect(202);
-    let refused = begin(token(&[]));
-    assert!(refused.refuses(401, "UNAUTHORIZED").header("www-authenticate").contains("error=\"insufficient_scope\""));
-    let form = b"grant_type=password&username=ann&password=one&service=s&access_type=offline&scope=repository:a:pull";
-    let offline = server.registry.request("POST", "/token", &[], form).expect(200).json();
-    let refresh = offline["refresh_token"].as_str().expect("a refresh token");
-    let form = format!("grant_type=refresh_token&refresh_token={refresh}&service=s&scope=repository:a:pull");
-    server.registry.request("POST", "/token", &[], form.as_bytes()).expect(200);
-    let wrong = b"grant_type=password&username=ann&password=two&service=s";
-    server.registry.request("POST", "/token", &[], wrong).refuses(401, "UNAUTHORIZED");
-}
-
-#[test]
-fn a_read_only_registry_answers_and_takes_nothing() {
-    let mut server = serve(&[]);
-    let digest = server.image("a", "t", b"layer");
-    server.registry.stop();
-    let registry = Registry::start(BERTH, &server.sandbox, 5000, &["--read-only"]);
-    let server = Server { registry, sandbox: server.sandbox };
-    server.get("/v2/a/manifests/t").expect(200);
-    server.send("POST", "/v2/a/blobs/uploads/").refuses(405, "UNSUPPORTED");
-    server.manifest("a", "t", MANIFEST, &json!({})).refuses(405, "UNSUPPORTED");
-    server.send("DELETE", &format!("/v2/a/manifests/{digest}")).refuses(405, "UNSUPPORTED");
-}
-
-#[test]
-fn tls_is_served_with_a_certificate_of_its_own() {
-    let server = serve(&["--tls"]);
-    server.image("a", "t", b"layer");
-    let certificate = server.registry.directory().join("tls/certificate.pem").display().to_string();
-    let get = |url: &str| server.sandbox.shell(&format!("curl -sS --cacert {certificate} {url} 2>&1"));
-    assert_eq!(get("https://127.0.0.1:5000/v2/"), "{}");
-    assert_eq!(get(&format!("https://localhost:5000/v2/a/blobs/{}", sha256(b"layer"))), "layer");
-    assert!(server.sandbox.shell("curl -sS http://127.0.0.1:5000/v2/ 2>&1").contains("curl: ("));
-    let old =
-        server.sandbox.shell(&format!("curl -sS --tls-max 1.1 --cacert {certificate} https://127.0.0.1:5000/v2/ 2>&1"));
-    assert!(old.contains("curl: ("), "{old}");
-}
-
-#[test]
-fn what_people_see_needs_no_script() {
-    let server = serve(&[]);
-    let digest = server.image("team/app", "v1", b"layer");
-    let list = server.get("/");
-    assert!(list.expect(200).text().contains("<a href=\"/ui/team/app\">team/app</a>"));
-    assert!(list.header("content-security-policy").starts_with("default-src 'none'"));
-    assert!(server.get("/ui/team/app").expect(200).text().contains("<a href=\"/ui/team/app?ref=v1\">v1</a>"));
-    let image = server.get("/ui/team/app?ref=v1").expect(200).text();
-    assert!(image.contains(&digest) && image.contains(&sha256(b"layer")) && !image.contains("<script"));
-    assert_eq!(server.get("/ui/%3Cscript%3E").expect(404).text().matches("<script>").count(), 0);
-    assert!(server.get("/metrics").expect(200).text().contains("berth_registry_tags 1\n"));
-    assert_eq!(server.get("/healthz").expect(200).text(), "ok\n");
-    server.get("/nothing").expect(404);
-}
-
-#[test]
-fn what_cannot_be_served_is_said_in_one_line() {
-    let server = serve(&[]);
-    let fails = |words: &[&str], reason: &str| {
-        let mut command = server.sandbox.command(BERTH);
-        command.args(["registry", "serve"]).args(words);
-        let outcome = berth_testkit::Outcome::of(&mut command, b"");
-        let stderr = outcome.exits(1).stderr.clone();
-        let line = stderr.lines().last().unwrap_or_default();
-        assert!(line.starts_with("berth registry: ") && line.contains(reason), "{stderr}");
-    };
-    let here = server.registry.directory().display().to_string();
-    fails(&[&here], "another registry server (pid ");
-    let other = server.sandbox.path().join("other").display().to_string();
-    fails(&[&other], "127.0.0.1:5000 is in use: stop what listens there, or choose another address with --listen");
-    fails(&["/proc/nowhere"], "making /proc/nowhere");
-    fails(&["/etc"], "/etc is not a registry's directory: it holds ");
-    fails(&[&other, "--htpasswd", "/nowhere"], "reading the password file /nowhere");
-    fails(&[&other, "--anonymous-read"], "--anonymous-read needs a password file");
-}
-
-#[test]
 fn broken_requests_end_their_connection() {
     let server = serve(&[]);
     let raw = |bytes: &[u8]| {
@@ -753,76 +418,4 @@ fn broken_requests_end_their_connection() {
     assert_eq!(&leave, b"HTTP/1.1 100 Continue\r\n\r\n");
     patient.write_all(b"x").expect("sent");
     Answer::read(&mut patient).expect(201);
-}
-
-#[test]
-fn a_cache_fetches_once_and_serves_what_it_has_when_the_other_registry_is_away() {
-    let mut origin = serve(&[]);
-    let large = vec![5; 3 << 20];
-    let digest = origin.image("team/app", "v1", &large);
-    origin.blob("team/app", b"needed by nothing");
-    let config = origin.sandbox.path().join("cache.json");
-    let upstream = json!({"proxy": {"host": format!("http://{}", origin.registry.address()), "tag-seconds": 0}});
-    std::fs::write(&config, upstream.to_string()).expect("configuration");
-    let cache = Registry::start(BERTH, &origin.sandbox, 5001, &["--config", &config.to_string_lossy()]);
-    let get = |target: &str| cache.request("GET", target, &[], b"");
-    let layer = format!("/v2/team/app/blobs/{}", sha256(&large));
-    // What no manifest here needs is not fetched.
-    get(&layer).expect(404);
-    assert_eq!(get("/v2/team/app/manifests/v1").expect(200).header("docker-content-digest"), digest);
-    let head = cache.request("HEAD", &layer, &[], b"");
-    assert_eq!(head.expect(200).header("content-length"), large.len().to_string());
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| assert!(get(&layer).expect(200).body == large));
-        }
-    });
-    let part = cache.request("GET", &layer, &[("Range", "bytes=1-2")], b"");
-    assert_eq!(part.expect(206).body, [5, 5]);
-    get(&format!("/v2/team/app/blobs/{}", sha256(b"{}"))).expect(200);
-    get(&format!("/v2/team/app/blobs/{}", sha256(b"needed by nothing"))).refuses(404, "BLOB_UNKNOWN");
-    get("/v2/team/app/manifests/v2").refuses(404, "MANIFEST_UNKNOWN");
-    let refused = cache.request("POST", "/v2/team/app/blobs/uploads/", &[], b"");
-    assert!(refused.refuses(405, "UNSUPPORTED").text().contains("cache of 127.0.0.1:5000"), "{}", refused.text());
-    // A tag that moves there moves here.
-    let moved = origin.image("team/app", "v1", b"newer");
-    let found = get("/v2/team/app/manifests/v1");
-    assert_eq!((found.expect(200).header("docker-content-digest"), found.header("warning")), (moved.as_str(), ""));
-    assert_eq!(get("/v2/team/app/tags/list").expect(200).json()["tags"], json!(["v1"]));
-    origin.registry.stop();
-    let stale = get("/v2/team/app/manifests/v1");
-    assert_eq!(stale.expect(200).header("docker-content-digest"), moved);
-    assert!(stale.header("warning").starts_with("299 - "), "{:?}", stale.headers);
-    assert!(get(&layer).expect(200).body == large);
-    get("/v2/team/app/manifests/v3").refuses(502, "UNAVAILABLE");
-}
-
-/// Other people's clients, beside each other.
-#[test]
-fn skopeo_copies_to_and_from_the_registry() {
-    let server = serve(&[]);
-    let layout = server.sandbox.path().join("layout");
-    server.image("origin/app", "v1", b"layer");
-    let skopeo = |words: &str| {
-        let mut command = server.sandbox.command("skopeo");
-        command.args(words.split(' ')).env("TMPDIR", server.sandbox.path());
-        berth_testkit::Outcome::of(&mut command, b"").succeeds()
-    };
-    let address = server.registry.address();
-    let plain = "--src-tls-verify=false --dest-tls-verify=false";
-    skopeo(&format!("copy {plain} docker://{address}/origin/app:v1 oci:{}:v1", layout.display()));
-    skopeo(&format!("copy {plain} oci:{}:v1 docker://{address}/copy/app:v2", layout.display()));
-    let tags: Value =
-        serde_json::from_str(&skopeo(&format!("list-tags --tls-verify=false docker://{address}/copy/app")))
-            .expect("JSON");
-    assert_eq!(tags["Tags"], json!(["v2"]));
-    let origin = server.send("HEAD", "/v2/origin/app/manifests/v1").header("docker-content-digest").to_owned();
-    assert_eq!(server.send("HEAD", "/v2/copy/app/manifests/v2").header("docker-content-digest"), origin);
-    skopeo(&format!("delete --tls-verify=false docker://{address}/copy/app:v2"));
-    server.get("/v2/copy/app/manifests/v2").refuses(404, "MANIFEST_UNKNOWN");
-}
-
-fn base64(text: &str) -> String {
-    let mut command = Command::new("base64");
-    berth_testkit::Outcome::of(command.arg("-w0"), text.as_bytes()).succeeds()
 }

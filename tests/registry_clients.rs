@@ -9,10 +9,10 @@ use std::{
 use berth_testkit::{Answer, Berth, Registry, Sandbox};
 use serde_json::{Value, json};
 
-use crate::{BERTH, eventually};
+use crate::{BERTH, eventually, registry::serve};
 
 /// Pushes one blob in one request; its digest.
-fn push_blob(registry: &Registry, repository: &str, bytes: &[u8]) -> String {
+pub(crate) fn push_blob(registry: &Registry, repository: &str, bytes: &[u8]) -> String {
     let id = registry.request("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
     let place = id.expect(202).header("location").to_owned();
     let digest = sha256(bytes);
@@ -86,14 +86,53 @@ fn one_cache_serves_several_registries_and_no_other() {
     berth.run(&format!("pull {name}")).succeeds();
 }
 
+#[test]
+fn a_cache_of_several_registries_opens_to_tokens_for_the_names_it_has() {
+    let sandbox = Sandbox::new();
+    let (one, two) = (Registry::start(BERTH, &sandbox, 5000, &[]), Registry::start(BERTH, &sandbox, 5002, &[]));
+    let passwords = sandbox.path().join("htpasswd");
+    let mut add = std::process::Command::new(BERTH);
+    add.args(["registry", "user", "add"]).arg(&passwords).arg("ann");
+    berth_testkit::Outcome::of(&mut add, b"one\n").succeeds();
+    let config = sandbox.path().join("cache.json");
+    let rules = json!({"htpasswd": passwords, "auth": "token", "rules": [
+        {"users": ["ann"], "repositories": ["127.0.0.1_5002/**"], "actions": ["pull"]},
+    ]});
+    std::fs::write(&config, rules.to_string()).expect("configuration");
+    let config = config.to_string_lossy();
+    let options = ["--proxy", "http://127.0.0.1:5000", "--proxy", "http://127.0.0.1:5002", "--config", &config];
+    let cache = Registry::start(BERTH, &sandbox, 5001, &options);
+    push_image(&one, "app", "v1", b"one");
+    let digest = push_image(&two, "app", "v1", b"two");
+    // What is asked for by the one name is told of by the other, which is the one that rules are about.
+    let target = "/v2/app/manifests/v1?ns=127.0.0.1:5002";
+    let challenge = cache.request("GET", target, &[], b"");
+    let challenge = challenge.refuses(401, "UNAUTHORIZED").header("www-authenticate");
+    assert!(challenge.contains("scope=\"repository:127.0.0.1_5002/app:pull\""), "{challenge}");
+    let token = |scope: &str| {
+        // ann:one
+        let login = [("Authorization", "Basic YW5uOm9uZQ==")];
+        let answer = cache.request("GET", &format!("/token?service=127.0.0.1:5001&scope={scope}"), &login, b"");
+        format!("Bearer {}", answer.expect(200).json()["token"].as_str().expect("a token"))
+    };
+    let get = |target: &str, token: &str| cache.request("GET", target, &[("Authorization", token)], b"");
+    // Clients ask for the name they know, and for what they are told.
+    let wide = token("repository:app:pull&scope=repository:127.0.0.1_5002/app:pull");
+    assert_eq!(get(target, &wide).expect(200).header("docker-content-digest"), digest);
+    get("/v2/127.0.0.1_5002/app/manifests/v1", &wide).expect(200);
+    get(target, &token("repository:app:pull")).refuses(401, "UNAUTHORIZED");
+    // The same name at the other registry is another repository.
+    get("/v2/app/manifests/v1", &wide).refuses(401, "UNAUTHORIZED");
+    get("/v2/app/manifests/v1?ns=127.0.0.1:5000", &wide).refuses(401, "UNAUTHORIZED");
+}
+
 /// A server that hears notifications; it is too busy for the first ones.
-fn listen(sandbox: &Sandbox) -> (u16, Arc<Mutex<Vec<Value>>>) {
+fn listen(sandbox: &Sandbox, mut busy: u32) -> (u16, Arc<Mutex<Vec<Value>>>) {
     let listener = sandbox.inside(|| TcpListener::bind("127.0.0.1:0").expect("a port"));
     let port = listener.local_addr().expect("bound").port();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let events = Arc::clone(&heard);
     std::thread::spawn(move || {
-        let mut busy = 2;
         for client in listener.incoming().flatten() {
             let Some(envelope) = read_envelope(&client) else { continue };
             let status = if busy > 0 { "503 Service Unavailable" } else { "200 OK" };
@@ -101,7 +140,7 @@ fn listen(sandbox: &Sandbox) -> (u16, Arc<Mutex<Vec<Value>>>) {
                 let list = envelope["events"].as_array().cloned().unwrap_or_default();
                 events.lock().expect("no panic").extend(list);
             }
-            busy = i32::max(busy - 1, 0);
+            busy = busy.saturating_sub(1);
             let _ = write!(&client, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }
     });
@@ -133,7 +172,7 @@ fn read_envelope(client: &TcpStream) -> Option<Value> {
 #[test]
 fn servers_are_told_what_happens_and_nobody_waits_for_them() {
     let sandbox = Sandbox::new();
-    let (port, heard) = listen(&sandbox);
+    let (port, heard) = listen(&sandbox, 2);
     let config = sandbox.path().join("registry.json");
     let listeners = json!({"notifications": [
         {"name": "ci", "url": format!("http://127.0.0.1:{port}/hook"), "headers": {"X-Key": "secret"}},
@@ -179,6 +218,41 @@ fn servers_are_told_what_happens_and_nobody_waits_for_them() {
 }
 
 #[test]
+fn what_was_not_told_when_the_registry_was_killed_is_told_by_the_next_one() {
+    let sandbox = Sandbox::new();
+    let (port, heard) = listen(&sandbox, 1);
+    let config = sandbox.path().join("registry.json");
+    let configure = |name: &str| {
+        let url = format!("http://127.0.0.1:{port}/hook");
+        let listeners =
+            json!({"notifications": [{"name": name, "url": url, "headers": {"X-Key": "secret"}, "actions": ["push"]}]});
+        std::fs::write(&config, listeners.to_string()).expect("configuration");
+    };
+    configure("ci");
+    let mut registry = Registry::start(BERTH, &sandbox, 5000, &["--config", &config.to_string_lossy()]);
+    let digest = push_image(&registry, "team/app", "v1", b"layer");
+    // Whatever is acknowledged after an event has the event before it on the disk.
+    push_blob(&registry, "fence", b"fence");
+    registry.kill();
+    registry.restart();
+    let manifest = |event: &Value| event["target"]["digest"] == digest;
+    eventually("the manifest is told of", || heard.lock().expect("no panic").iter().any(manifest));
+    let told = heard.lock().expect("no panic").clone();
+    let ids: std::collections::HashSet<_> = told.iter().map(|event| event["id"].to_string()).collect();
+    assert!(ids.len() >= 3, "the image's two blobs and its manifest: {told:?}");
+    // A listener of another name begins with nothing.
+    let before = told.len();
+    registry.kill();
+    configure("other");
+    registry.restart();
+    let last = push_blob(&registry, "last", b"last");
+    eventually("it hears what comes", || {
+        heard.lock().expect("no panic").iter().any(|event| event["target"]["digest"] == last)
+    });
+    assert!(heard.lock().expect("no panic").len() <= before + 2, "the fence at most, and the last one");
+}
+
+#[test]
 fn clients_that_ask_for_too_much_are_told_when_to_come_again() {
     let sandbox = Sandbox::new();
     let options = ["--limit-pulls", "3/1h", "--limit-bytes", "1MB/1h", "--limit-requests", "200/1h"];
@@ -217,4 +291,29 @@ fn clients_that_ask_for_too_much_are_told_when_to_come_again() {
     let refused = (0..300).map(|_| registry.request("GET", "/v2/", &[], b"")).find(|answer| answer.status == 429);
     refused.expect("an end").refuses(429, "TOOMANYREQUESTS");
     registry.request("GET", "/healthz", &[], b"").expect(200);
+}
+
+/// Other people's clients, beside each other.
+#[test]
+fn skopeo_copies_to_and_from_the_registry() {
+    let server = serve(&[]);
+    let layout = server.sandbox.path().join("layout");
+    server.image("origin/app", "v1", b"layer");
+    let skopeo = |words: &str| {
+        let mut command = server.sandbox.command("skopeo");
+        command.args(words.split(' ')).env("TMPDIR", server.sandbox.path());
+        berth_testkit::Outcome::of(&mut command, b"").succeeds()
+    };
+    let address = server.registry.address();
+    let plain = "--src-tls-verify=false --dest-tls-verify=false";
+    skopeo(&format!("copy {plain} docker://{address}/origin/app:v1 oci:{}:v1", layout.display()));
+    skopeo(&format!("copy {plain} oci:{}:v1 docker://{address}/copy/app:v2", layout.display()));
+    let tags: Value =
+        serde_json::from_str(&skopeo(&format!("list-tags --tls-verify=false docker://{address}/copy/app")))
+            .expect("JSON");
+    assert_eq!(tags["Tags"], json!(["v2"]));
+    let origin = server.send("HEAD", "/v2/origin/app/manifests/v1").header("docker-content-digest").to_owned();
+    assert_eq!(server.send("HEAD", "/v2/copy/app/manifests/v2").header("docker-content-digest"), origin);
+    skopeo(&format!("delete --tls-verify=false docker://{address}/copy/app:v2"));
+    server.get("/v2/copy/app/manifests/v2").refuses(404, "MANIFEST_UNKNOWN");
 }
