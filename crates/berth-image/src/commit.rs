@@ -174,7 +174,8 @@ impl Write for Lane {
     }
 }
 
-fn compress(ingest: Ingest, chunks: &Receiver<Vec<u8>>) -> Result<Finished, ImageError> {
+/// The compressing lane, which ends with its chunks.
+pub(crate) fn compress(ingest: Ingest, chunks: &Receiver<Vec<u8>>) -> Result<Finished, ImageError> {
     let mut encoder = flate2::write::GzEncoder::new(ingest, flate2::Compression::new(GZIP_LEVEL));
     let written = chunks.iter().try_for_each(|chunk| encoder.write_all(&chunk));
     let written = written.and_then(|()| encoder.try_finish());

@@ -6,13 +6,13 @@ use std::{
     thread,
 };
 
-use berth_archive::{ArchiveError, BlobHash, Unpacked, decoder, peek};
+use berth_archive::{ArchiveError, BlobHash, Compression, Unpacked, decoder, peek};
 use berth_content::{Finished, Ingest};
 use berth_model::{Algorithm, Digest, ImageRef, Platform, Timestamp};
 use berth_oci::image::{Descriptor, History, ImageConfig, Manifest, RootFs, media_type};
 use berth_snapshot::PendingLayer;
 
-use crate::{ImageError, Images, changes, hello::to_json, layers::CACHED, load::layer_media_type, remove::now};
+use crate::{ImageError, Images, changes, commit::compress, hello::to_json, layers::CACHED, remove::now};
 
 /// How an import is described.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,10 @@ pub struct ImportOptions {
 }
 
 impl Images {
-    /// Makes an image of one layer from a tar, which may be compressed. Gives the image's id.
+    /// Makes an image of one layer from a tar. Gives the image's id.
+    ///
+    /// The layer is kept as it came where that is a form that images have and that is compressed, and compressed otherwise: once, not at
+    /// each push.
     ///
     /// # Errors
     /// [`ImageError::Change`] and [`ImageError::NotAChange`] before anything is read; [`ImageError::Archive`].
@@ -37,9 +40,8 @@ impl Images {
         changes::apply(&mut config.config, &options.changes)?;
         let _lease = self.inner.content.lease("import")?;
         let mut hold = self.hold();
-        let (layer, pending, unpacked) = self.take_in(archive)?;
+        let (kind, layer, pending, unpacked) = self.take_in(archive)?;
         let size = layer.bytes();
-        let kind = layer_media_type(unpacked.compression).expect("other compressions were undone");
         let chain = unpacked.diff_id.clone();
         hold.add(&chain);
         let layer = Descriptor::new(kind, layer.commit()?, size);
@@ -53,18 +55,22 @@ impl Images {
     }
 
     /// Keeps the archive as a blob and unpacks it, both while it streams in.
-    fn take_in(&self, archive: impl Read + Send) -> Result<(Finished, PendingLayer, Unpacked), ImageError> {
-        let input = kept_form(BufReader::with_capacity(READ, archive)).map_err(ArchiveError::Read)?;
+    fn take_in(&self, archive: impl Read + Send) -> Result<TakenIn, ImageError> {
+        let archive = BufReader::with_capacity(READ, archive);
+        let (kind, input) = kept_form(archive).map_err(ArchiveError::Read)?;
         let ingest = self.inner.content.ingest(Algorithm::Sha256)?;
         let (copy, copied) = sync_channel::<Vec<u8>>(CHUNKS);
         thread::scope(|scope| {
-            let keeping = scope.spawn(move || keep(ingest, &copied));
+            let keeping = scope.spawn(move || match kind {
+                Kept::AsItCame(_) => keep(ingest, &copied),
+                Kept::Compressed => compress(ingest, &copied),
+            });
             let tee = Tee { input, copy };
             let unpacked = self.unpack_blob(tee, Some(&[]), BlobHash::Known, Algorithm::Sha256, CACHED);
             // If both failed, unpacking did because keeping had.
             let kept = keeping.join().expect("writing does not panic")?;
             let (pending, unpacked) = unpacked?;
-            Ok((kept, pending, unpacked))
+            Ok((kind.media_type(), kept, pending, unpacked))
         })
     }
 
@@ -99,13 +105,36 @@ const READ: usize = 256 * 1024;
 /// How many chunks may wait to be written.
 const CHUNKS: usize = 8;
 
-/// The stream as it is kept: as it came, or uncompressed where images may not have its compression.
-fn kept_form<'a>(archive: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let (compression, input) = peek(archive)?;
-    match layer_media_type(compression) {
-        Some(_) => Ok(Box::new(input)),
-        None => Ok(Box::new(decoder(input)?)),
+/// The layer's media type, its blob, its files, and what is known of both.
+type TakenIn = (&'static str, Finished, PendingLayer, Unpacked);
+
+/// How a layer is kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// Its media type.
+    AsItCame(&'static str),
+    /// By us, with gzip.
+    Compressed,
+}
+
+impl Kept {
+    fn media_type(self) -> &'static str {
+        match self {
+            Kept::AsItCame(kind) => kind,
+            Kept::Compressed => media_type::LAYER_GZIP,
+        }
     }
+}
+
+/// How an archive is to be kept, and the stream from which that is done: uncompressed where it is compressed by us.
+fn kept_form<'a>(archive: impl BufRead + Send + 'a) -> io::Result<(Kept, Box<dyn Read + Send + 'a>)> {
+    let (compression, input) = peek(archive)?;
+    Ok(match compression {
+        Compression::Gzip => (Kept::AsItCame(media_type::LAYER_GZIP), Box::new(input)),
+        Compression::Zstd => (Kept::AsItCame(media_type::LAYER_ZSTD), Box::new(input)),
+        Compression::None => (Kept::Compressed, Box::new(input)),
+        Compression::Bzip2 | Compression::Xz => (Kept::Compressed, Box::new(decoder(input)?)),
+    })
 }
 
 /// Passes bytes on, and a copy of them to whoever keeps them.

@@ -26,7 +26,6 @@ use crate::{
     layers::{Arrival, Aside, LayerBlobs, Step},
 };
 use ahead::Ahead;
-pub(crate) use docker::layer_media_type;
 use stream::Contents;
 
 /// An image that an archive held.
