@@ -31,6 +31,7 @@ mod registry;
 mod registry_access;
 mod registry_clients;
 mod registry_durability;
+mod registry_judges;
 mod run;
 mod shape;
 mod streams;
