@@ -30,11 +30,16 @@ impl Wish {
     pub fn is_met_by(&self, ready: &Ready) -> bool {
         self.interface.as_ref().is_none_or(|name| *name == ready.interface)
             && self.mac.is_none_or(|mac| Some(mac) == ready.mac)
-            && self.is_usual()
+            && self.has_usual_routes_and_settings()
     }
 
-    /// Whether nothing is asked for that cannot be seen of a [`Ready`] one.
+    /// Whether a sandbox made for it is one for whoever comes: nothing of it was chosen.
     pub fn is_usual(&self) -> bool {
+        let chosen = self.certain().next().is_some() || self.mac.is_some() || self.interface.is_some();
+        !chosen && self.has_usual_routes_and_settings()
+    }
+
+    fn has_usual_routes_and_settings(&self) -> bool {
         self.default_v4 && self.default_v6 && self.link_local.is_empty() && self.settings.is_empty()
     }
 }

@@ -314,6 +314,8 @@ impl Book {
 
     /// Remembers a namespace that a container has and cannot change. The one remembered longest may be forgotten for it.
     pub fn lend(&self, container: ContainerId, netns: OwnedFd) {
+        // What an earlier run of the container had is no longer its.
+        drop(self.recall(&container));
         let mut state = self.lock();
         state.lent.push_back((container, netns));
         let forgotten = if state.lent.len() > LENT { state.lent.pop_front() } else { None };

@@ -83,6 +83,23 @@ fn what_was_used_or_touched_goes() {
 }
 
 #[test]
+fn what_was_chosen_for_one_container_is_not_the_next_one_s() {
+    let Some(host) = Host::new() else { return };
+    let networks = host.networks(many_ready());
+    let mut choices = [container(1), container(2)];
+    choices[0].mac = Some("02:00:00:00:00:42".parse().unwrap());
+    choices[1].options.insert("com.docker.network.endpoint.ifname".to_owned(), "wan".to_owned());
+    for chosen in choices {
+        let endpoint = networks.attach(&chosen).unwrap();
+        let netns = endpoint.netns().try_clone_to_owned().unwrap();
+        without_sockets(&netns);
+        let record = endpoint.lend();
+        networks.detach(&record).unwrap();
+        assert!(!comes_again(&networks, &netns), "{record:?}");
+    }
+}
+
+#[test]
 fn a_namespace_that_was_not_lent_goes() {
     let Some(host) = Host::new() else { return };
     let networks = host.networks(many_ready());
