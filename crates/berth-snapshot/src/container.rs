@@ -9,6 +9,7 @@ use std::{
 use berth_archive::{LayerView, copy_directory};
 use berth_model::ContainerId;
 use berth_oci::runtime::Mount;
+use rustix::io::Errno;
 
 use crate::{SnapshotError, Snapshots, layer::adopt, names, usage};
 
@@ -116,8 +117,13 @@ impl Snapshots {
         self.container(id).join("upper")
     }
 
-    /// Throws away what a container wrote. Called when its mount namespace is gone: the directories are used again.
+    /// Throws away what a container wrote. The directories are used again, after a pause.
     pub fn remove(&self, id: &ContainerId) {
+        self.inner.trash.take(&self.container(id));
+    }
+
+    /// As [`Snapshots::remove`], where it is certain that nothing shows the layer any more: one without content is used again at once.
+    pub fn remove_unmounted(&self, id: &ContainerId) {
         self.inner.trash.take_layer(&self.container(id));
     }
 
@@ -200,13 +206,15 @@ fn furnish(directory: &Path, layers: &[PathBuf], volatile: bool) -> Result<(), S
 }
 
 /// A volatile overlay leaves a mark that makes the kernel refuse the next mount, because after a crash of the machine nobody knows what was
-/// written. Within the same boot everything is there.
-fn allow_another_mount(work: &Path) -> Result<(), SnapshotError> {
-    let mark = work.join("work/incompat/volatile");
-    match std::fs::remove_dir_all(&mark) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SnapshotError::io("removing", &mark)(error)),
-        _ => Ok(()),
-    }
+/// written. Within the same boot everything is there. See the kernel's documentation of overlayfs, "Volatile mount".
+pub(crate) fn allow_another_mount(work: &Path) -> Result<(), SnapshotError> {
+    let mark = work.join("work").join("incompat").join("volatile");
+    let gone = |result| match result {
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
+    };
+    let removed = gone(rustix::fs::unlink(mark.join("dirty"))).and_then(|()| gone(rustix::fs::rmdir(&mark)));
+    removed.map_err(|errno| SnapshotError::io("removing", &mark)(errno.into()))
 }
 
 /// In a list of lower directories a colon separates, and a backslash takes that meaning away.

@@ -21,7 +21,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{SnapshotError, names};
+use crate::{SnapshotError, container::allow_another_mount, names};
 
 /// Nothing is deleted until nothing was thrown away for so long...
 const QUIET: Duration = Duration::from_secs(2);
@@ -225,8 +225,8 @@ impl Shared {
         self.keep(path)
     }
 
-    /// As [`Shared::recycle`] where there is nothing to delete but overlay's own marks; says whether that was so.
-    fn recycle_empty(&self, path: &Path) -> rustix::io::Result<bool> {
+    /// As [`Shared::recycle`] where there is nothing to delete but overlay's own mark; says whether that was so.
+    fn recycle_empty(&self, path: &Path) -> io::Result<bool> {
         let upper = open_directory(&path.join("upper"))?;
         let is_entry = |name: &std::ffi::CStr| name != c"." && name != c"..";
         for entry in Dir::read_from(&upper)? {
@@ -237,11 +237,7 @@ impl Shared {
         make_mutable(upper.as_fd());
         reset(upper.as_fd())?;
         // The rest of what overlay keeps there it replaces by itself at the next mount.
-        let mark = path.join("work/work/incompat/volatile");
-        match rustix::fs::unlink(mark.join("dirty")).and_then(|()| rustix::fs::rmdir(&mark)) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error),
-        }
+        allow_another_mount(&path.join("work")).map_err(io::Error::other)?;
         self.keep(path)?;
         Ok(true)
     }

@@ -93,41 +93,44 @@ fn an_image_without_layers_can_be_mounted_too() {
     assert_eq!(options[0], format!("lowerdir={}/skeleton", dir.path().display()));
 }
 
+/// A container's layer, as the kernel leaves it behind a volatile mount: above what it lies, and the number of its upper directory.
+fn used_layer(snapshots: &Snapshots, root: &Path) -> (PathBuf, u64) {
+    let low = layer(snapshots, 1, &[], None);
+    snapshots.prepare(&id(1), std::slice::from_ref(&low), true).unwrap();
+    let mark = marks(root, &id(1)).join("volatile");
+    std::fs::create_dir_all(&mark).unwrap();
+    std::fs::write(mark.join("dirty"), "").unwrap();
+    (low, std::fs::metadata(snapshots.upper(&id(1))).unwrap().ino())
+}
+
+/// Where overlay marks a layer that is not to be mounted again.
+fn marks(root: &Path, id: &ContainerId) -> PathBuf {
+    ["rw", id.as_str(), "work", "work", "incompat"].iter().fold(root.to_owned(), |path, name| path.join(name))
+}
+
 #[test]
 fn a_layer_that_nobody_wrote_to_is_used_again_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::open(dir.path()).unwrap();
-    let low = layer(&snapshots, 1, &[], None);
-    snapshots.prepare(&id(1), std::slice::from_ref(&low), true).unwrap();
-    let upper = snapshots.upper(&id(1));
-    let inode = std::fs::metadata(&upper).unwrap().ino();
-    std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o1777)).unwrap();
-    // As the kernel leaves it.
-    let mark = dir.path().join("rw").join(id(1).as_str()).join("work/work/incompat/volatile");
-    std::fs::create_dir_all(&mark).unwrap();
-    std::fs::write(mark.join("dirty"), "").unwrap();
-    snapshots.remove(&id(1));
+    let (low, inode) = used_layer(&snapshots, dir.path());
+    std::fs::set_permissions(snapshots.upper(&id(1)), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    snapshots.remove_unmounted(&id(1));
     assert_eq!((count(dir.path(), "rw"), count(dir.path(), "trash"), count(dir.path(), "pool")), (0, 0, 1));
     snapshots.prepare(&id(2), &[low], false).unwrap();
     let upper = std::fs::metadata(snapshots.upper(&id(2))).unwrap();
     assert_eq!((upper.ino(), upper.mode() & 0o7777), (inode, 0o755));
-    let work = dir.path().join("rw").join(id(2).as_str()).join("work/work/incompat");
-    assert_eq!(std::fs::read_dir(work).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(marks(dir.path(), &id(2))).unwrap().count(), 0);
 }
 
 #[test]
 fn writable_layers_are_emptied_and_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::open(dir.path()).unwrap();
-    let low = layer(&snapshots, 1, &[], None);
-    snapshots.prepare(&id(1), std::slice::from_ref(&low), true).unwrap();
+    let (low, inode) = used_layer(&snapshots, dir.path());
     let upper = snapshots.upper(&id(1));
-    let inode = std::fs::metadata(&upper).unwrap().ino();
     std::fs::create_dir_all(upper.join("deep").join("d/".repeat(500))).unwrap();
     std::fs::write(upper.join("file"), "secret of another container").unwrap();
     std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o777)).unwrap();
-    std::fs::create_dir_all(dir.path().join("rw").join(id(1).as_str()).join("work/work/incompat/volatile/dirty"))
-        .unwrap();
     // A container with the privilege can make a file immutable.
     let fixed = Command::new("chattr").arg("+i").arg(upper.join("file")).status().is_ok_and(|status| status.success());
     snapshots.remove(&id(1));

@@ -120,12 +120,17 @@ impl Container {
 
     /// Ends the shim of a run that is over, and waits until its mounts are gone.
     pub(crate) async fn clear_shim(&mut self) {
+        let mut cleared = true;
         if let Some(clearing) = self.clearing.take() {
             // It only ends by its end, or with the engine.
-            let _ = clearing.await;
+            cleared &= clearing.await.unwrap_or(false);
         }
         if let Some(shim) = self.shim.take() {
-            end(shim, self.view().state.is_running()).await;
+            cleared &= end(shim, self.view().state.is_running()).await;
+        }
+        if !cleared {
+            // Not forgotten: until the container is removed nobody knows whether its mounts are gone.
+            self.clearing = Some(tokio::spawn(async { false }));
         }
     }
 
@@ -137,10 +142,13 @@ impl Container {
     }
 }
 
-pub(super) async fn end(shim: Shim, force: bool) {
-    if let Err(error) = shim.shut_down(force).await {
+/// Ends a shim. Says whether it has told that the container's mounts are gone.
+pub(super) async fn end(shim: Shim, force: bool) -> bool {
+    let ended = shim.shut_down(force).await;
+    if let Err(error) = &ended {
         tracing::debug!(%error, "a shim did not say good-bye");
     }
+    ended.is_ok()
 }
 
 /// Waits for the end of the main process, over losses of the connection.

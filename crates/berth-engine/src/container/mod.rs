@@ -76,8 +76,8 @@ pub(crate) struct Container {
     durability: Durability,
     /// Its shim, while there is one.
     shim: Option<Shim>,
-    /// The clearing up after the last run, while it goes on.
-    clearing: Option<tokio::task::JoinHandle<()>>,
+    /// The clearing up after the last run, while it goes on: whether the mounts are known to be gone.
+    clearing: Option<tokio::task::JoinHandle<bool>>,
     /// Its health checks, while it runs.
     health_checks: Option<tokio::task::AbortHandle>,
     /// Its network, while it runs.

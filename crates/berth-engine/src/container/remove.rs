@@ -137,16 +137,22 @@ impl Container {
         let visitors = self.visitors.clone();
         let (engine, id, paths) = (Arc::clone(&self.engine), view.id.clone(), view.paths.clone());
         tokio::spawn(async move {
-            if let Some(clearing) = clearing {
-                let _ = clearing.await;
-            }
-            if let Some(shim) = shim {
-                super::exit::end(shim, false).await;
-            }
+            let cleared = match clearing {
+                Some(clearing) => clearing.await.unwrap_or(false),
+                None => true,
+            };
+            let ended = match shim {
+                Some(shim) => super::exit::end(shim, false).await,
+                None => true,
+            };
             // Whoever copies out of it comes to an end first: the directories are used again.
             visitors.all_left().await;
             let removed = blocking(move || {
-                engine.snapshots.remove(&id);
+                if cleared && ended {
+                    engine.snapshots.remove_unmounted(&id);
+                } else {
+                    engine.snapshots.remove(&id);
+                }
                 fault::point("remove:unlayered");
                 remove_directory(&paths.bundle)?;
                 remove_directory(&paths.directory)
