@@ -13,6 +13,7 @@ mod golden;
 mod image_mounts;
 mod images;
 mod isolation;
+mod lent_roots;
 mod lifecycle;
 mod limits;
 mod logs;

@@ -280,8 +280,10 @@ async fn launch(engine: &Arc<Inner>, exec: &ExecView, start: ExecStart) -> Resul
     };
     let action = format!("exec_start: {}", told(&wanted.command));
     engine.publish(&view, &action, [("execID", exec.id.to_string())]);
+    // What it does is not in the container's description.
+    engine.snapshots.share(&view.id);
     if wanted.privileged {
-        engine.networks.recall(&view.id);
+        crate::lending::end(engine, &view.id);
     }
     fault::point("exec:ready");
     let (response, raw) = shim.exec(&request).await.map_err(|error| match error {

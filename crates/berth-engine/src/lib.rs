@@ -17,6 +17,7 @@ mod files;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod health;
+mod lending;
 mod limits;
 pub mod logs;
 mod name_service;

@@ -66,6 +66,8 @@ pub enum Rootfs<'a> {
     Directory(&'a Path),
     /// Mounts made at the root inside the new mount namespace, each over the one before; destinations are ignored.
     Mounts(&'a [Mount]),
+    /// A mount that was made for it and is attached nowhere.
+    Tree(BorrowedFd<'a>),
 }
 
 /// The standard streams of a process.

@@ -36,6 +36,7 @@ pub(crate) struct RootfsPlan<'a> {
 enum Root<'a> {
     Directory(PathBuf),
     Mounts(&'a [Mount]),
+    Tree(BorrowedFd<'a>),
 }
 
 /// All that has to be opened before the container's mounts hide it.
@@ -57,6 +58,7 @@ impl<'a> RootfsPlan<'a> {
         let root = match request.rootfs {
             Rootfs::Directory(path) => Root::Directory(bundle.join(path)),
             Rootfs::Mounts(mounts) => Root::Mounts(mounts),
+            Rootfs::Tree(tree) => Root::Tree(tree),
         };
         Ok(RootfsPlan {
             interface: request.mount_interface,
@@ -101,6 +103,10 @@ impl<'a> RootfsPlan<'a> {
                 vec![mounts::open_tree(self.interface, path, Depth::Tree).step("opening root file system", path)?]
             }
             Root::Mounts(list) => list.iter().map(|mount| self.create_root_mount(mount)).collect::<Result<_, _>>()?,
+            Root::Tree(tree) => {
+                let own = tree.try_clone_to_owned();
+                vec![Source::Tree(own.step("taking the root file system", "")?)]
+            }
         };
         let mounts = self.mounts.iter().map(|planned| planned.open_source(self.interface)).collect::<Result<_, _>>()?;
         let cgroups = match &self.cgroups {
@@ -180,6 +186,7 @@ impl<'a> RootfsPlan<'a> {
         match &self.root {
             Root::Directory(path) => path,
             Root::Mounts(list) => list.get(index).map_or(Path::new(""), |mount| Path::new(&mount.source)),
+            Root::Tree(_) => Path::new("given by the caller"),
         }
     }
 

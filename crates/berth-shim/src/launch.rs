@@ -47,6 +47,7 @@ impl Shim {
         self.origin.enter(&request.shim_cgroup)?;
         let mut descriptors: Vec<Option<OwnedFd>> = descriptors.into_iter().map(Some).collect();
         let network = if request.has_netns { Some(take(&mut descriptors, 0)?) } else { None };
+        let root = if request.has_root { Some(take(&mut descriptors, usize::from(request.has_netns))?) } else { None };
         let log_wish = request.log.clone().unwrap_or_default();
         let log = Log::open(&log_wish).map_err(ShimError::own("opening the log", &log_wish.path))?;
         if !request.socket_path.is_empty() {
@@ -54,7 +55,10 @@ impl Shim {
             let listener = Listener::bind(&path).map_err(ShimError::own("listening at", &path))?;
             self.listen(listener).map_err(ShimError::own("listening at", &path))?;
         }
-        let mut task = create(&self.poll, &self.origin, request, network.as_ref().map(AsFd::as_fd))?;
+        let given = Given { network: network.as_ref().map(AsFd::as_fd), root: root.as_ref().map(AsFd::as_fd) };
+        let mut task = create(&self.poll, &self.origin, request, given)?;
+        // It would keep the file system mounted after the container's end.
+        drop(root);
         task.set_log(log);
         self.task = Some(task);
         self.attach_early(request, &mut descriptors)?;
@@ -81,11 +85,18 @@ impl Shim {
     }
 }
 
+/// What the manager has made for the container.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    network: Option<BorrowedFd<'a>>,
+    root: Option<BorrowedFd<'a>>,
+}
+
 fn create(
     poll: &crate::poll::Poll,
     origin: &Origin,
     request: &LaunchRequest,
-    network: Option<BorrowedFd<'_>>,
+    given: Given<'_>,
 ) -> Result<Task, ShimError> {
     let mounts: Vec<Mount> = request.rootfs.iter().map(mount).collect();
     let stdin = if request.open_stdin { StdinMode::Open } else { StdinMode::Closed };
@@ -95,7 +106,8 @@ fn create(
             id: &request.id,
             bundle: Path::new(&request.bundle),
             rootfs: &mounts,
-            network,
+            root: given.root,
+            network: given.network,
             seccomp_cache: Some(&request.seccomp_cache_dir).filter(|path| !path.is_empty()).map(Path::new),
             terminal: request.terminal,
             streams: Streams::Own(stdin),

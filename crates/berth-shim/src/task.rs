@@ -52,6 +52,8 @@ pub struct NewTask<'a> {
     pub bundle: &'a Path,
     /// Mounts of its root; none means the directory that the bundle names.
     pub rootfs: &'a [Mount],
+    /// A mount that was made to be its root: takes the place of the others.
+    pub root: Option<BorrowedFd<'a>>,
     /// A network namespace that was made for it.
     pub network: Option<BorrowedFd<'a>>,
     /// Where compiled filters are kept.
@@ -89,9 +91,10 @@ impl Task {
             process.terminal = new.terminal;
         }
         let rootfs_directory = root_directory(new.bundle, &spec);
-        let rootfs = match new.rootfs {
-            [] => Rootfs::Directory(&rootfs_directory),
-            mounts => Rootfs::Mounts(mounts),
+        let rootfs = match (new.root, new.rootfs) {
+            (Some(root), _) => Rootfs::Tree(root),
+            (None, []) => Rootfs::Directory(&rootfs_directory),
+            (None, mounts) => Rootfs::Mounts(mounts),
         };
         let mut main = Process::new(MAIN, String::new(), new.terminal);
         let prepared = Prepared::new(new.terminal, new.streams)?;

@@ -92,6 +92,7 @@ impl Shim {
                 id: &request.id,
                 bundle: Path::new(&request.bundle),
                 rootfs: &mounts,
+                root: None,
                 network: None,
                 seccomp_cache: None,
                 terminal: request.terminal,

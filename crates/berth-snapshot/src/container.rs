@@ -2,24 +2,35 @@
 
 use std::{
     io,
-    os::unix::ffi::OsStrExt as _,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
 };
 
 use berth_archive::{LayerView, copy_directory};
-use berth_model::ContainerId;
+use berth_model::{ContainerId, Digest};
 use berth_oci::runtime::Mount;
 use rustix::io::Errno;
 
-use crate::{SnapshotError, Snapshots, layer::adopt, names, usage};
+use crate::{SnapshotError, Snapshots, Unshared, layer::adopt, names, pool::Pooled, standing::Standing, usage};
 
 /// First line of the file that names the layers below a container. It tells an empty list from a file that a crash emptied.
 const LAYERS_FORMAT: &str = "layers 1";
 
+/// How long a container's writable layer is worth something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until it is removed, also beyond a crash of the machine.
+    Durable,
+    /// Until the container ends, which is then removed.
+    Volatile {
+        /// A digest of everything that the container is made from, if the next one of the same may have its root.
+        description: Option<Digest>,
+    },
+}
+
 impl Snapshots {
     /// Makes the writable layer of a container above `layers`, lowest first. One that is there keeps its content.
-    ///
-    /// A `volatile` one belongs to a container that is removed when it ends: it is never worth anything after a crash of the machine.
     ///
     /// # Errors
     /// [`SnapshotError`]; nothing is left behind.
@@ -27,24 +38,82 @@ impl Snapshots {
         &self,
         id: &ContainerId,
         layers: &(impl AsRef<[PathBuf]> + ?Sized),
-        volatile: bool,
+        lifetime: &Lifetime,
     ) -> Result<(), SnapshotError> {
         let layers = layers.as_ref();
         let directory = self.container(id);
+        let (volatile, description) = match lifetime {
+            Lifetime::Durable => (false, None),
+            Lifetime::Volatile { description } => (true, description.clone()),
+        };
         if !directory.join("upper").is_dir() {
             // One that is used again is complete before it has the container's name: its list of layers may be that of another image.
-            if let Some(pooled) = self.inner.trash.recycled()
-                && furnish(&pooled, layers, volatile).is_ok()
-                && std::fs::rename(&pooled, &directory).is_ok()
+            if let Some(Pooled { path, standing }) = self.inner.trash.recycled(description.as_ref())
+                && (standing.is_some() || furnish(&path, layers, volatile).is_ok())
+                && std::fs::rename(&path, &directory).is_ok()
             {
+                self.inner.unshared().insert(id.clone(), Unshared { description, standing });
                 return Ok(());
             }
             if let Err(error) = make_fresh(&directory) {
                 self.remove(id);
                 return Err(error);
             }
+            self.inner.unshared().insert(id.clone(), Unshared { description, standing: None });
         }
         furnish(&directory, layers, volatile).inspect_err(|_| self.remove(id))
+    }
+
+    /// The root of a container with a volatile layer, mounted nowhere yet. If it writes nothing, the next one that is made from the same
+    /// description gets the same overlay. `None` where nothing is lent: [`Snapshots::mounts`] then says how the root is made.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotPrepared`].
+    pub fn lent_root(&self, id: &ContainerId) -> Result<Option<OwnedFd>, SnapshotError> {
+        let directory = self.container(id);
+        let (description, standing) = match self.inner.unshared().get_mut(id) {
+            Some(Unshared { description: Some(description), standing }) => (description.clone(), standing.take()),
+            _ => return Ok(None),
+        };
+        // Somebody may have copied something into it since it was made.
+        if let Some(standing) = standing.filter(|standing| standing.is_untouched(&directory))
+            && let Ok(copy) = standing.copy()
+        {
+            self.keep(id, standing);
+            return Ok(Some(copy));
+        }
+        if !self.inner.lends.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mounts = self.mounts(id, true)?;
+        let Some(overlay) = mounts.first() else { return Ok(None) };
+        match Standing::raise(&directory, description, overlay) {
+            Ok((standing, copy)) => {
+                self.keep(id, standing);
+                Ok(Some(copy))
+            }
+            // Whatever else is in the way, the runtime finds it too, and tells.
+            Err(error) => {
+                let possible = error.kind() != io::ErrorKind::Unsupported;
+                self.inner.lends.fetch_and(possible, Ordering::Relaxed);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps the overlay of a container, unless somebody was let into it meanwhile.
+    fn keep(&self, id: &ContainerId, standing: Standing) {
+        let left = match self.inner.unshared().get_mut(id) {
+            Some(unshared) => unshared.standing.replace(standing),
+            None => Some(standing),
+        };
+        drop(left); // Not while others wait for the lock: what is the last of its file system is unmounted.
+    }
+
+    /// Notes that somebody outside may hold a file of the container, even beyond its end: nothing of it is used again.
+    pub fn share(&self, id: &ContainerId) {
+        let unshared = self.inner.unshared().remove(id);
+        drop(unshared);
     }
 
     /// The mounts that show a container's root, for the runtime to make inside its mount namespace. With `volatile` the overlay never
@@ -55,6 +124,9 @@ impl Snapshots {
     pub fn mounts(&self, id: &ContainerId, volatile: bool) -> Result<Vec<Mount>, SnapshotError> {
         let directory = self.container(id);
         let layers = self.read_layers(id, &directory)?;
+        // The kernel must not see an upper directory twice.
+        let standing = self.inner.unshared().get_mut(id).and_then(|unshared| unshared.standing.take());
+        drop(standing);
         let work = directory.join("work");
         if volatile {
             allow_another_mount(&work)?;
@@ -117,14 +189,20 @@ impl Snapshots {
         self.container(id).join("upper")
     }
 
-    /// Throws away what a container wrote. The directories are used again, after a pause.
+    /// Throws away what a container wrote.
     pub fn remove(&self, id: &ContainerId) {
+        self.share(id);
         self.inner.trash.take(&self.container(id));
     }
 
-    /// As [`Snapshots::remove`], where it is certain that nothing shows the layer any more: one without content is used again at once.
+    /// As [`Snapshots::remove`], where it is certain that the container's mounts are gone. If nobody was noted who may hold a file of it, the
+    /// directories are used again: one without content at once, and with the overlay that shows it if there is one.
     pub fn remove_unmounted(&self, id: &ContainerId) {
-        self.inner.trash.take_layer(&self.container(id));
+        let unshared = self.inner.unshared().remove(id);
+        match unshared {
+            Some(Unshared { standing, .. }) => self.inner.trash.take_layer(&self.container(id), standing),
+            None => self.inner.trash.take(&self.container(id)),
+        }
     }
 
     /// Bytes that a container has written, its directories included.

@@ -8,7 +8,8 @@
 //! trash/                       renamed here in an instant, deleted by a thread of its own
 //! ```
 //!
-//! Nothing is mounted here: mounts are values that the runtime makes inside the container's own namespace.
+//! Mounts are values that the runtime makes inside the container's own namespace. Only the roots that one container may leave to the next are
+//! made here, and mounted nowhere.
 //!
 //! Deliberately absent: which layer belongs to which image, and what is complete after a crash; the image crate keeps those books.
 #![forbid(unsafe_code)]
@@ -16,23 +17,30 @@
 mod container;
 mod error;
 mod layer;
+mod pool;
 mod shown;
 mod skeleton;
+mod standing;
 mod trash;
 mod usage;
 
 use std::{
+    collections::HashMap,
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
+use berth_model::{ContainerId, Digest};
+
+pub use container::Lifetime;
 pub use error::SnapshotError;
 pub use layer::PendingLayer;
 pub use shown::shown;
 
+use standing::Standing;
 use trash::Trash;
 
 /// The directories of one engine. Cheap to clone.
@@ -44,6 +52,23 @@ pub struct Snapshots {
 struct Inner {
     root: PathBuf,
     trash: Trash,
+    unshared: Mutex<HashMap<ContainerId, Unshared>>,
+    /// Whether the kernel lets a root be lent, as far as is known.
+    lends: AtomicBool,
+}
+
+/// The writable layer of a container of which nobody outside can hold a file.
+struct Unshared {
+    /// What the container was made from, where the next such one may have its root.
+    description: Option<Digest>,
+    /// The overlay that shows it, where it was made here.
+    standing: Option<Standing>,
+}
+
+impl Inner {
+    fn unshared(&self) -> MutexGuard<'_, HashMap<ContainerId, Unshared>> {
+        self.unshared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Snapshots {
@@ -57,7 +82,8 @@ impl Snapshots {
         }
         spread(&root.join("unpack"));
         skeleton::make(&root.join("skeleton"))?;
-        let snapshots = Self { inner: Arc::new(Inner { root: root.to_owned(), trash: Trash::open(root)? }) };
+        let (trash, unshared, lends) = (Trash::open(root)?, Mutex::default(), AtomicBool::new(true));
+        let snapshots = Self { inner: Arc::new(Inner { root: root.to_owned(), trash, unshared, lends }) };
         for entry in names(&root.join("unpack"))? {
             snapshots.inner.trash.take(&root.join("unpack").join(entry));
         }

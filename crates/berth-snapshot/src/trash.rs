@@ -1,10 +1,10 @@
 //! Deleting costs time, renaming does not: what goes is renamed into the trash, and deleted by a thread of its own when things are quiet.
 //!
 //! The thread waits for a pause, because on ext4 without a journal every deleted inode makes each new one dearer for minutes. Writable layers
-//! are not deleted but emptied, and given to the next container; one that its container left empty needs neither the thread nor the pause.
+//! that nobody else can reach are not deleted but emptied, and given to the next container; one that its container left empty needs neither the
+//! thread nor the pause.
 
 use std::{
-    collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -16,20 +16,25 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_model::Digest;
 use rustix::{
     fs::{AtFlags, Dir, Gid, IFlags, Mode, OFlags, Uid},
     io::Errno,
 };
 
-use crate::{SnapshotError, container::allow_another_mount, names};
+use crate::{
+    SnapshotError,
+    container::allow_another_mount,
+    names,
+    pool::{Pool, Pooled},
+    standing::{Standing, is_empty},
+};
 
 /// Nothing is deleted until nothing was thrown away for so long...
 const QUIET: Duration = Duration::from_secs(2);
 /// ... or the oldest has waited so long, or there is so much of it.
 const LONGEST: Duration = Duration::from_secs(30);
 const MOST: usize = 1024;
-/// How many emptied writable layers are kept.
-const POOL: usize = 16;
 /// Deeper directories are first brought to the top: a container may nest them deeper than a stack or a descriptor table allows.
 const DEPTH: usize = 32;
 
@@ -48,16 +53,21 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Names in the trash.
-    waiting: Vec<String>,
+    waiting: Vec<Waste>,
     oldest: Option<Instant>,
     newest: Option<Instant>,
-    /// Emptied writable layers.
-    pool: VecDeque<PathBuf>,
+    pool: Pool,
     /// Somebody waits for the trash to be empty.
     hurry: bool,
     busy: bool,
     end: bool,
+}
+
+/// Something in the trash.
+struct Waste {
+    name: String,
+    /// It is a writable layer, wanted for the next container.
+    reusable: bool,
 }
 
 impl Trash {
@@ -76,7 +86,8 @@ impl Trash {
         if !old.is_empty() {
             let mut state = shared.lock();
             let now = Some(Instant::now());
-            (state.waiting, state.oldest, state.newest) = (old, now, now);
+            state.waiting = old.into_iter().map(|name| Waste { name, reusable: false }).collect();
+            (state.oldest, state.newest) = (now, now);
         }
         let mut trash = Self { worker: None, shared };
         // A pool of another life may hold anything.
@@ -92,30 +103,37 @@ impl Trash {
 
     /// Throws a directory away. When this returns, it is out of sight.
     pub fn take(&self, path: &Path) {
-        let name = self.shared.next.fetch_add(1, Ordering::Relaxed).to_string();
-        match std::fs::rename(path, self.shared.root.join("trash").join(&name)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot be thrown away, stays until the next start");
-                return;
-            }
-        }
-        self.shared.add(name);
+        self.shared.take(path, false);
     }
 
-    /// Keeps a writable layer for the next container if its own has written nothing, and throws it away otherwise.
-    pub fn take_layer(&self, path: &Path) {
-        let room = self.shared.lock().pool.len() < POOL;
+    /// Keeps a writable layer for the next container, which nobody else can reach any more: at once if its own has written nothing, and with the
+    /// overlay that shows it if there is one.
+    pub fn take_layer(&self, path: &Path, standing: Option<Standing>) {
+        let standing = standing.filter(|standing| standing.is_untouched(path));
+        if standing.is_some() && !self.shared.lock().pool.has_room() {
+            let oldest = self.shared.lock().pool.oldest_overlay();
+            oldest.into_iter().for_each(|pooled| self.shared.let_go(pooled));
+        }
+        let room = self.shared.lock().pool.has_room();
         // Whatever is in the way, the thread finds it too, and tells.
-        if !room || !matches!(self.shared.recycle_empty(path), Ok(true)) {
-            self.take(path);
+        let kept = room
+            && match standing {
+                Some(standing) => self.shared.keep(path, Some(standing)).is_ok(),
+                None => matches!(self.shared.recycle_empty(path), Ok(true)),
+            };
+        if !kept {
+            self.shared.take(path, true);
         }
     }
 
-    /// An emptied writable layer, if there is one.
-    pub fn recycled(&self) -> Option<PathBuf> {
-        self.shared.lock().pool.pop_front()
+    /// A writable layer without content for a container that is made from `description`, if there is one.
+    pub fn recycled(&self, description: Option<&Digest>) -> Option<Pooled> {
+        self.shared.lock().pool.take(description)
+    }
+
+    /// Lets all overlays go that wait for a container, so that nothing shows the layers below them.
+    pub fn let_overlays_go(&self) {
+        self.shared.let_overlays_go();
     }
 
     /// Waits until the trash is empty.
@@ -145,10 +163,32 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, name: String) {
+    fn take(&self, path: &Path, reusable: bool) {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        match std::fs::rename(path, self.root.join("trash").join(&name)) {
+            Ok(()) => self.add(Waste { name, reusable }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot be thrown away, stays until the next start");
+            }
+        }
+    }
+
+    /// Unmounts an overlay; its layer is of use still.
+    fn let_go(&self, pooled: Pooled) {
+        drop(pooled.standing);
+        self.take(&pooled.path, true);
+    }
+
+    fn let_overlays_go(&self) {
+        let overlays = self.lock().pool.overlays();
+        overlays.into_iter().for_each(|pooled| self.let_go(pooled));
+    }
+
+    fn add(&self, waste: Waste) {
         let mut state = self.lock();
         let now = Instant::now();
-        state.waiting.push(name);
+        state.waiting.push(waste);
         state.newest = Some(now);
         state.oldest.get_or_insert(now);
         drop(state);
@@ -157,11 +197,11 @@ impl Shared {
 
     fn run(&self) {
         while let Some(batch) = self.next_batch() {
-            for name in batch {
+            for waste in batch {
                 if self.lock().end {
                     return;
                 }
-                self.dispose(&name);
+                self.dispose(&waste);
             }
             let mut state = self.lock();
             state.busy = false;
@@ -172,7 +212,7 @@ impl Shared {
     }
 
     /// Waits for the time to delete; `None` at the end.
-    fn next_batch(&self) -> Option<Vec<String>> {
+    fn next_batch(&self) -> Option<Vec<Waste>> {
         let mut state = self.lock();
         loop {
             if state.end {
@@ -180,12 +220,19 @@ impl Shared {
             }
             let due = state.oldest.zip(state.newest).map(|(oldest, newest)| (newest + QUIET).min(oldest + LONGEST));
             let now = Instant::now();
-            let wait = match due {
-                None => None,
+            let idle = state.pool.idle_at();
+            if idle.is_some_and(|idle| idle <= now) {
+                drop(state);
+                self.let_overlays_go();
+                state = self.lock();
+                continue;
+            }
+            match due {
                 Some(_) if state.hurry || state.waiting.len() >= MOST => break,
                 Some(due) if due <= now => break,
-                Some(due) => Some(due - now),
-            };
+                _ => {}
+            }
+            let wait = due.into_iter().chain(idle).min().map(|next| next - now);
             state.hurry &= due.is_some();
             state = match wait {
                 Some(wait) => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
@@ -198,12 +245,12 @@ impl Shared {
     }
 
     /// Empties a writable layer for the next container, or deletes whatever else it is.
-    fn dispose(&self, name: &str) {
+    fn dispose(&self, Waste { name, reusable }: &Waste) {
         let trash = self.root.join("trash");
         let path = trash.join(name);
         let done = (|| {
             let top = open_directory(&trash)?;
-            let wanted = self.lock().pool.len() < POOL;
+            let wanted = *reusable && self.lock().pool.has_room();
             if wanted && path.join("upper").is_dir() && path.join("work").is_dir() && path.join("layers").is_file() {
                 self.recycle(&top, &path)?;
                 return Ok(());
@@ -222,32 +269,30 @@ impl Shared {
             self.clear(top, directory.as_fd(), 0)?;
             reset(directory.as_fd())?;
         }
-        self.keep(path)
+        self.keep(path, None)
     }
 
     /// As [`Shared::recycle`] where there is nothing to delete but overlay's own mark; says whether that was so.
     fn recycle_empty(&self, path: &Path) -> io::Result<bool> {
-        let upper = open_directory(&path.join("upper"))?;
-        let is_entry = |name: &std::ffi::CStr| name != c"." && name != c"..";
-        for entry in Dir::read_from(&upper)? {
-            if is_entry(entry?.file_name()) {
-                return Ok(false);
-            }
+        if !is_empty(&path.join("upper"))? {
+            return Ok(false);
         }
+        let upper = open_directory(&path.join("upper"))?;
         make_mutable(upper.as_fd());
         reset(upper.as_fd())?;
         // The rest of what overlay keeps there it replaces by itself at the next mount.
         allow_another_mount(&path.join("work")).map_err(io::Error::other)?;
-        self.keep(path)?;
+        self.keep(path, None)?;
         Ok(true)
     }
 
-    /// Puts an emptied writable layer where the next container finds it.
-    fn keep(&self, path: &Path) -> rustix::io::Result<()> {
+    /// Puts a writable layer without content where the next container finds it.
+    fn keep(&self, path: &Path, standing: Option<Standing>) -> rustix::io::Result<()> {
         let pooled = self.root.join("pool").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         rustix::fs::rename(path, &pooled)?;
-        // The one used last is the one the kernel knows best.
-        self.lock().pool.push_front(pooled);
+        if self.lock().pool.put(Pooled { path: pooled, standing }) {
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
@@ -260,7 +305,7 @@ impl Shared {
         if depth >= DEPTH {
             let moved = self.next.fetch_add(1, Ordering::Relaxed).to_string();
             rustix::fs::renameat(parent, name, top, moved.as_str())?;
-            self.add(moved);
+            self.add(Waste { name: moved, reusable: false });
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

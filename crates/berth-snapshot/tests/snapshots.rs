@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_model::{ContainerId, Digest};
-use berth_snapshot::{SnapshotError, Snapshots};
+use berth_snapshot::{Lifetime, SnapshotError, Snapshots};
 
 fn id(byte: u8) -> ContainerId {
     format!("{byte:02x}").repeat(32).parse().unwrap()
@@ -24,6 +24,8 @@ fn layer(snapshots: &Snapshots, byte: u8, files: &[(&str, &str)], parent: Option
     }
     path
 }
+
+const VOLATILE: Lifetime = Lifetime::Volatile { description: None };
 
 fn count(root: &Path, name: &str) -> usize {
     std::fs::read_dir(root.join(name)).unwrap().count()
@@ -58,7 +60,9 @@ fn the_kernel_mounts_what_is_prepared_also_a_second_time() {
     let high = layer(&snapshots, 2, &[("etc/os", "high")], Some(&low));
     std::fs::set_permissions(&high, std::fs::Permissions::from_mode(0o711)).unwrap();
     for (n, volatile) in [(7, true), (8, false)] {
-        snapshots.prepare(&id(n), &[low.clone(), high.clone()], volatile).unwrap();
+        snapshots
+            .prepare(&id(n), &[low.clone(), high.clone()], if volatile { &VOLATILE } else { &Lifetime::Durable })
+            .unwrap();
         for round in 0..2 {
             let mounts = snapshots.mounts(&id(n), volatile).unwrap();
             assert_eq!((mounts.len(), mounts[0].kind.as_str()), (1, "overlay"));
@@ -88,7 +92,7 @@ fn the_kernel_mounts_what_is_prepared_also_a_second_time() {
 fn an_image_without_layers_can_be_mounted_too() {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::open(dir.path()).unwrap();
-    snapshots.prepare(&id(1), &Vec::<PathBuf>::new(), false).unwrap();
+    snapshots.prepare(&id(1), &Vec::<PathBuf>::new(), &Lifetime::Durable).unwrap();
     let options = snapshots.mounts(&id(1), false).unwrap()[0].options.clone();
     assert_eq!(options[0], format!("lowerdir={}/skeleton", dir.path().display()));
 }
@@ -96,7 +100,7 @@ fn an_image_without_layers_can_be_mounted_too() {
 /// A container's layer, as the kernel leaves it behind a volatile mount: above what it lies, and the number of its upper directory.
 fn used_layer(snapshots: &Snapshots, root: &Path) -> (PathBuf, u64) {
     let low = layer(snapshots, 1, &[], None);
-    snapshots.prepare(&id(1), std::slice::from_ref(&low), true).unwrap();
+    snapshots.prepare(&id(1), std::slice::from_ref(&low), &VOLATILE).unwrap();
     let mark = marks(root, &id(1)).join("volatile");
     std::fs::create_dir_all(&mark).unwrap();
     std::fs::write(mark.join("dirty"), "").unwrap();
@@ -116,7 +120,7 @@ fn a_layer_that_nobody_wrote_to_is_used_again_at_once() {
     std::fs::set_permissions(snapshots.upper(&id(1)), std::fs::Permissions::from_mode(0o1777)).unwrap();
     snapshots.remove_unmounted(&id(1));
     assert_eq!((count(dir.path(), "rw"), count(dir.path(), "trash"), count(dir.path(), "pool")), (0, 0, 1));
-    snapshots.prepare(&id(2), &[low], false).unwrap();
+    snapshots.prepare(&id(2), &[low], &Lifetime::Durable).unwrap();
     let upper = std::fs::metadata(snapshots.upper(&id(2))).unwrap();
     assert_eq!((upper.ino(), upper.mode() & 0o7777), (inode, 0o755));
     assert_eq!(std::fs::read_dir(marks(dir.path(), &id(2))).unwrap().count(), 0);
@@ -133,13 +137,13 @@ fn writable_layers_are_emptied_and_used_again() {
     std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o777)).unwrap();
     // A container with the privilege can make a file immutable.
     let fixed = Command::new("chattr").arg("+i").arg(upper.join("file")).status().is_ok_and(|status| status.success());
-    snapshots.remove(&id(1));
+    snapshots.remove_unmounted(&id(1));
     assert!(matches!(snapshots.mounts(&id(1), true), Err(SnapshotError::NotPrepared { .. })));
     assert!(matches!(snapshots.usage(&id(1)), Err(SnapshotError::NotPrepared { .. })));
     snapshots.remove(&id(1));
     snapshots.empty_trash();
     assert_eq!((count(dir.path(), "trash"), count(dir.path(), "pool")), (0, 1), "immutable file: {fixed}");
-    snapshots.prepare(&id(2), &[low], false).unwrap();
+    snapshots.prepare(&id(2), &[low], &Lifetime::Durable).unwrap();
     let upper = std::fs::metadata(snapshots.upper(&id(2))).unwrap();
     assert_eq!((upper.ino(), upper.mode() & 0o7777), (inode, 0o755));
     assert_eq!(std::fs::read_dir(snapshots.upper(&id(2))).unwrap().count(), 0);
@@ -148,16 +152,42 @@ fn writable_layers_are_emptied_and_used_again() {
 }
 
 #[test]
+fn a_layer_that_somebody_may_still_reach_is_not_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let low = layer(&snapshots, 1, &[], None);
+    let ways: [fn(&Snapshots); 3] = [
+        |snapshots| {
+            snapshots.share(&id(1));
+            snapshots.remove_unmounted(&id(1));
+        },
+        |snapshots| snapshots.remove(&id(1)),
+        |snapshots| std::fs::write(snapshots.upper(&id(1)).join("x"), "").unwrap(),
+    ];
+    for (way, go) in ways.into_iter().enumerate() {
+        snapshots.prepare(&id(1), std::slice::from_ref(&low), &VOLATILE).unwrap();
+        go(&snapshots);
+        assert_eq!(count(dir.path(), "pool"), 0, "{way}");
+    }
+    // What another engine has left nobody can vouch for.
+    drop(snapshots);
+    let snapshots = Snapshots::open(dir.path()).unwrap();
+    snapshots.remove_unmounted(&id(1));
+    snapshots.empty_trash();
+    assert_eq!(["rw", "pool", "trash"].map(|name| count(dir.path(), name)), [0, 0, 0]);
+}
+
+#[test]
 fn preparing_again_keeps_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::open(dir.path()).unwrap();
     let low = layer(&snapshots, 1, &[], None);
-    snapshots.prepare(&id(1), std::slice::from_ref(&low), false).unwrap();
+    snapshots.prepare(&id(1), std::slice::from_ref(&low), &Lifetime::Durable).unwrap();
     std::fs::write(snapshots.upper(&id(1)).join("kept"), "x").unwrap();
     // As a crash of the machine may leave it.
     std::fs::write(dir.path().join("rw").join(id(1).as_str()).join("layers"), "").unwrap();
     assert!(matches!(snapshots.mounts(&id(1), false), Err(SnapshotError::NotPrepared { .. })));
-    snapshots.prepare(&id(1), &[low], false).unwrap();
+    snapshots.prepare(&id(1), &[low], &Lifetime::Durable).unwrap();
     assert!(snapshots.mounts(&id(1), false).is_ok() && snapshots.upper(&id(1)).join("kept").exists());
 }
 

@@ -115,6 +115,7 @@ fn one(
                     ": non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
                 )));
             }
+            crate::lending::end(engine, &other.id);
             Ok(Some(Namespace { kind, path: Some(PathBuf::from(format!("/proc/{pid}/ns/{word}"))) }))
         }
         _ => Ok(Some(Namespace { kind, path: None })),

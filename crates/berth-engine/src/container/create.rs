@@ -16,7 +16,7 @@ use super::{
     registry::NameReservation,
 };
 use crate::{
-    EngineConfig, EngineError, Inner, blocking, bundle, clock, limits,
+    EngineConfig, EngineError, Inner, blocking, bundle, clock, lending, limits,
     logs::Format,
     names,
     network::{self, NetworkAttachment},
@@ -153,8 +153,7 @@ fn prepare_blocking(
     std::fs::create_dir_all(&paths.directory).map_err(EngineError::io("making", &paths.directory))?;
     let layers = engine.images.rootfs(image)?;
     check_working_directory(&layers, &spec.config.working_dir)?;
-    let volatile = spec.host.auto_remove;
-    engine.snapshots.prepare(&id, &layers, volatile)?;
+    engine.snapshots.prepare(&id, &layers, &lending::lifetime(&spec))?;
     fault::point("create:layered");
     let mut held = Vec::new();
     let made = &mut Made { volumes: made, layers: &mut held };

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::DirBuilderExt as _,
     },
     path::Path,
@@ -22,7 +22,7 @@ use berth_sys::fault;
 
 use super::Container;
 use crate::{
-    EngineError, blocking, bundle, clock, logs, name_service,
+    EngineError, blocking, bundle, clock, lending, logs, name_service,
     network::{self, Attachment},
     shim::{LaunchError, Shim},
     view::{ContainerView, MountPointKind},
@@ -65,23 +65,35 @@ impl Container {
         self.clear_shim().await;
         self.visitors.writers_left().await;
         let engine = Arc::clone(&self.engine);
+        if !lending::keeps_its_files(view) {
+            engine.snapshots.share(&view.id);
+        }
         // The shim is born while its bundle is written: a process takes as long as some files.
         let shim = engine.launcher.fork(&view.id).map_err(LaunchError::Broken)?;
         let prepared = {
-            let view = Arc::clone(view);
+            let (engine, view) = (Arc::clone(&engine), Arc::clone(view));
             blocking(move || prepare(&engine, &view)).await.map_err(LaunchError::Broken)?
         };
         let early = std::mem::take(&mut self.early);
         let mut descriptors: Vec<BorrowedFd<'_>> = Vec::new();
         descriptors.extend(prepared.network.namespace());
+        descriptors.extend(prepared.root.as_ref().map(AsFd::as_fd));
         let mut request = prepared.request;
-        request.has_netns = !descriptors.is_empty();
+        request.has_netns = prepared.network.namespace().is_some();
+        request.has_root = prepared.root.is_some();
         for attach in &early {
             let fd = u32::try_from(descriptors.len()).expect("a handful");
             request.attaches.push(LaunchAttach { streams: Some(attach.streams), fd });
             descriptors.push(attach.socket.as_fd());
         }
-        let (shim, response) = shim.launch(request, &descriptors).await?;
+        let (shim, response) = match shim.launch(request, &descriptors).await {
+            Err(LaunchError::Broken(error)) => {
+                // It may have come as far as the container's mounts.
+                engine.snapshots.share(&view.id);
+                return Err(LaunchError::Broken(error));
+            }
+            launched => launched?,
+        };
         fault::point("start:launched");
         drop(early);
         Ok((shim, response, prepared.network))
@@ -183,6 +195,8 @@ impl Container {
 struct Prepared {
     request: LaunchRequest,
     network: Attachment,
+    /// The container's root, where another one may have it next.
+    root: Option<OwnedFd>,
 }
 
 fn prepare(engine: &Arc<crate::Inner>, view: &Arc<ContainerView>) -> Result<Prepared, EngineError> {
@@ -193,7 +207,7 @@ fn prepare(engine: &Arc<crate::Inner>, view: &Arc<ContainerView>) -> Result<Prep
     bundle::write(engine, view, &network)?;
     fault::point("start:bundled");
     let spec = &view.spec;
-    let rootfs = root_mounts(engine, view)?;
+    let (root, rootfs) = root(engine, view)?;
     let shims = engine.config.run.join("shims");
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let [height, width] = spec.host.console_size;
@@ -209,12 +223,24 @@ fn prepare(engine: &Arc<crate::Inner>, view: &Arc<ContainerView>) -> Result<Prep
         log: Some(log_of(view)?),
         attaches: Vec::new(),
         has_netns: false,
+        has_root: false,
         console_size: (height > 0 && width > 0).then_some(ConsoleSize { width, height }),
         shim_cgroup: engine.launcher.cgroup().to_owned(),
         seccomp_cache_dir: text(&engine.config.run.join("seccomp")),
     };
     network.complete()?;
-    Ok(Prepared { request, network })
+    Ok(Prepared { request, network, root })
+}
+
+/// The container's root: made already, or else the mounts that make it.
+fn root(
+    engine: &crate::Inner,
+    view: &ContainerView,
+) -> Result<(Option<OwnedFd>, Vec<berth_oci::runtime::Mount>), EngineError> {
+    if let Ok(Some(root)) = engine.snapshots.lent_root(&view.id) {
+        return Ok((Some(root), Vec::new()));
+    }
+    Ok((None, root_mounts(engine, view)?))
 }
 
 /// The mounts of the container's root. After a crash of the machine its layer may have to be made ready once more; what was written stays.
@@ -227,7 +253,7 @@ pub(super) fn root_mounts(
         Err(SnapshotError::NotPrepared { .. }) => {
             let image = engine.images.resolve_for(view.spec.image_id.as_str(), Some(&view.spec.platform))?;
             let layers = engine.images.rootfs(&image)?;
-            engine.snapshots.prepare(&view.id, &layers, volatile)?;
+            engine.snapshots.prepare(&view.id, &layers, &lending::lifetime(&view.spec))?;
             Ok(engine.snapshots.mounts(&view.id, volatile)?)
         }
         mounts => Ok(mounts?),

@@ -11,11 +11,7 @@ use berth_model::ContainerId;
 use berth_net::{Connection, Endpoint, EndpointRecord};
 
 use super::{NetworkAttachment, attachment::endpoint_view, plan, published::Ports};
-use crate::{
-    EngineError, Inner, name_service,
-    spec::{HostSettings, NamespaceMode, NetworkMode, NetworkShape},
-    view::ContainerView,
-};
+use crate::{EngineError, Inner, lending, spec::NetworkMode, view::ContainerView};
 
 /// A container's place on its networks. Endpoints that were not [`kept`](Attachment::kept) take themselves back.
 pub(crate) enum Attachment {
@@ -141,7 +137,7 @@ impl Attachment {
 
     /// Leaves everything to the container that was started in it. A namespace that it cannot change is lent only: the next may have it.
     pub(crate) fn kept(self, engine: &Inner, view: &ContainerView) -> Self {
-        let lent = leaves_its_network_alone(view);
+        let lent = lending::leaves_its_network_alone(view);
         match self {
             Attachment::Fresh(fresh) => {
                 fresh.published.keep();
@@ -193,64 +189,12 @@ fn joined(engine: &Inner, other: &str) -> Result<Attachment, EngineError> {
             view.state.word()
         ))
     })?;
-    engine.networks.recall(&view.id);
+    lending::end(engine, &view.id);
     Ok(Attachment::Joined(PathBuf::from(format!("/proc/{pid}/ns/net"))))
-}
-
-/// Whether a container can neither change its network nor hand a socket or a file of it to somebody who outlives it.
-fn leaves_its_network_alone(view: &ContainerView) -> bool {
-    view.mounts.is_empty() && !name_service::has_names(&view.networks) && has_no_way_to_its_network(&view.spec.host)
-}
-
-/// Whether it has no more rights than usual, all its processes end with it, and nothing of its network was asked for.
-fn has_no_way_to_its_network(host: &HostSettings) -> bool {
-    let HostSettings { isolation, devices, resources, sysctls, .. } = host;
-    let is_empty = |asked: &Option<Vec<String>>| asked.as_ref().is_none_or(Vec::is_empty);
-    let plain = |mode: &NamespaceMode| matches!(mode, NamespaceMode::Default | NamespaceMode::Private);
-    let rights = !isolation.privileged
-        && is_empty(&isolation.cap_add)
-        && !isolation.unconfined_paths
-        && isolation.readonly_paths.is_none()
-        && isolation.userns_mode.is_empty()
-        && is_empty(&devices.cgroup_rules)
-        && devices.mapped.as_ref().is_none_or(Vec::is_empty);
-    let alone = plain(&isolation.pid_mode) && plain(&isolation.ipc_mode);
-    let usual =
-        resources.network_shape == NetworkShape::default() && !sysctls.keys().any(|key| key.starts_with("net."));
-    rights && alone && usual
 }
 
 /// The host's address as containers on the default bridge reach it.
 pub(crate) fn gateway_of_host(engine: &Inner) -> Option<IpAddr> {
     let bridge = engine.networks.network("bridge").ok()?.network;
     bridge.subnets.first().and_then(|subnet| subnet.gateway)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_could_change_the_network_is_not_lent_one() {
-        fn lent(change: impl FnOnce(&mut HostSettings)) -> bool {
-            let mut host = HostSettings::default();
-            change(&mut host);
-            has_no_way_to_its_network(&host)
-        }
-        assert!(lent(|_| {}));
-        assert!(lent(|host| host.isolation.cap_drop = Some(vec!["ALL".to_owned()])));
-        assert!(lent(|host| _ = host.sysctls.insert("kernel.msgmax".to_owned(), "1".to_owned())));
-        assert!(lent(|host| host.isolation.cap_add = Some(Vec::new())));
-        assert!(lent(|host| host.devices.mapped = Some(Vec::new())));
-        assert!(!lent(|host| host.isolation.privileged = true));
-        assert!(!lent(|host| host.devices.cgroup_rules = Some(vec!["c 1:3 rwm".to_owned()])));
-        assert!(!lent(|host| host.isolation.cap_add = Some(vec!["NET_ADMIN".to_owned()])));
-        assert!(!lent(|host| host.isolation.unconfined_paths = true));
-        assert!(!lent(|host| host.isolation.readonly_paths = Some(Vec::new())));
-        assert!(!lent(|host| host.isolation.userns_mode = "host".to_owned()));
-        assert!(!lent(|host| host.isolation.pid_mode = NamespaceMode::Host));
-        assert!(!lent(|host| host.isolation.ipc_mode = NamespaceMode::Shareable));
-        assert!(!lent(|host| host.resources.network_shape.rate = Some(1)));
-        assert!(!lent(|host| _ = host.sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned())));
-    }
 }

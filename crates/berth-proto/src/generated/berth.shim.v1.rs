@@ -84,6 +84,9 @@ pub struct LaunchRequest {
     /// Directory of compiled system call filters. Empty: none are kept.
     #[prost(string, tag = "14")]
     pub seccomp_cache_dir: ::prost::alloc::string::String,
+    /// The next descriptor is a mount, attached nowhere, that becomes the container's root; `rootfs` does not count then.
+    #[prost(bool, tag = "15")]
+    pub has_root: bool,
 }
 /// A client that is attached from the first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
