@@ -43,20 +43,15 @@ pub(crate) async fn create(engine: &Arc<Inner>, request: CreateContainer) -> Res
     made.await.map_err(|_| EngineError::ShuttingDown)?
 }
 
-async fn make(engine: &Arc<Inner>, mut request: CreateContainer) -> Result<Created, EngineError> {
+async fn make(engine: &Arc<Inner>, request: CreateContainer) -> Result<Created, EngineError> {
     let id = clock::new_id();
     let name = hold_name(&engine.registry, request.name.clone(), &id)?;
     fault::point("create:named");
-    let image = find_image(engine, &request).await?;
-    let wanted = std::mem::take(&mut request.endpoints);
-    let (spec, warnings) = settle(engine, request, &image)?;
-    let networks = network::attachments_of(&engine.networks, &spec, wanted);
-    let durability = if spec.host.auto_remove { Durability::Transient } else { Durability::Durable };
-    let mut unfinished = Unfinished::new(engine, &id, durability);
-    // The layers are held until the record says that they are needed.
-    let (prepared, made) = prepare(engine, &id, name.name().clone(), spec, networks, image).await?;
-    unfinished.volumes = made;
-    let (view, layers) = prepared?;
+    let drafted = {
+        let (engine, id, name) = (Arc::clone(engine), id.clone(), name.name().clone());
+        blocking(move || draft(&engine, id, name, request)).await?
+    };
+    let Draft { mut unfinished, view, layers, warnings } = drafted;
     fault::point("create:mounted");
     if view.networks.iter().any(|attachment| attachment.wanted.ipv4.is_some() || attachment.wanted.ipv6.is_some()) {
         unfinished.addresses = true;
@@ -65,7 +60,9 @@ async fn make(engine: &Arc<Inner>, mut request: CreateContainer) -> Result<Creat
     }
     write_record(engine, &view, &mut unfinished).await?;
     fault::point("create:recorded");
+    // The layers are held until the record says that they are needed.
     drop(layers);
+    let durability = unfinished.durability;
     engine.volumes.made(&unfinished.keep());
     engine.registry.insert(Handle::spawn(engine, view.clone(), durability));
     name.keep();
@@ -89,9 +86,29 @@ fn hold_name(
     registry.reserve(&id.short().parse().expect("twelve digits make a name"), id)
 }
 
-async fn find_image(engine: &Arc<Inner>, request: &CreateContainer) -> Result<Image, EngineError> {
-    let (images, name, platform) = (engine.images.clone(), request.image.clone(), request.platform.clone());
-    blocking(move || Ok(images.resolve_for(&name, platform.as_ref())?)).await
+/// A container that is whole but for its record.
+struct Draft {
+    unfinished: Unfinished,
+    view: ContainerView,
+    layers: Vec<RootfsLayers>,
+    warnings: Vec<String>,
+}
+
+/// Finds the image and makes all that the container needs. What was made before a failure is taken back.
+fn draft(
+    engine: &Arc<Inner>,
+    id: ContainerId,
+    name: ContainerName,
+    mut request: CreateContainer,
+) -> Result<Draft, EngineError> {
+    let image = engine.images.resolve_for(&request.image, request.platform.as_ref())?;
+    let wanted = std::mem::take(&mut request.endpoints);
+    let (spec, warnings) = settle(engine, request, &image)?;
+    let networks = network::attachments_of(&engine.networks, &spec, wanted);
+    let durability = if spec.host.auto_remove { Durability::Transient } else { Durability::Durable };
+    let mut unfinished = Unfinished::new(engine, &id, durability);
+    let (view, layers) = prepare(engine, id, name, spec, networks, &image, &mut unfinished.volumes)?;
+    Ok(Draft { unfinished, view, layers, warnings })
 }
 
 /// Merges, checks what needs the image or the host, and fills in what is derived.
@@ -122,25 +139,8 @@ fn settle(
     Ok((spec, warnings))
 }
 
-/// Makes directories, volumes and the writable layer. Gives the anonymous volumes too, also those that were made before a failure.
-async fn prepare(
-    engine: &Arc<Inner>,
-    id: &ContainerId,
-    name: ContainerName,
-    spec: ContainerSpec,
-    networks: Vec<NetworkAttachment>,
-    image: Image,
-) -> Result<(Result<(ContainerView, Vec<RootfsLayers>), EngineError>, Vec<String>), EngineError> {
-    let (engine, id) = (Arc::clone(engine), id.clone());
-    blocking(move || {
-        let mut made = Vec::new();
-        let prepared = prepare_blocking(&engine, id, name, spec, networks, &image, &mut made);
-        Ok((prepared, made))
-    })
-    .await
-}
-
-fn prepare_blocking(
+/// Makes directories, volumes and the writable layer. Anonymous volumes are added to `made`, also those before a failure.
+fn prepare(
     engine: &Inner,
     id: ContainerId,
     name: ContainerName,
@@ -150,7 +150,7 @@ fn prepare_blocking(
     made: &mut Vec<String>,
 ) -> Result<(ContainerView, Vec<RootfsLayers>), EngineError> {
     let paths = paths_of(&engine.config, &id, &spec);
-    std::fs::create_dir_all(&paths.directory).map_err(EngineError::io("making", &paths.directory))?;
+    engine.spares.make(&paths.directory).map_err(EngineError::io("making", &paths.directory))?;
     let layers = engine.images.rootfs(image)?;
     check_working_directory(&layers, &spec.config.working_dir)?;
     engine.snapshots.prepare(&id, &layers, &lending::lifetime(&spec))?;
