@@ -48,7 +48,7 @@ pub use view::ContainerView;
 
 use attach::{AttachRequest, Attached};
 use berth_net::Networks;
-use container::{Handle, Registry};
+use container::{Handle, Registry, Spares};
 use events::Events;
 use exec::{ExecCreate, ExecStart, ExecStarted, ExecView, Execs};
 use logs::{LogQuery, LogReader};
@@ -71,6 +71,7 @@ pub(crate) struct Inner {
     volumes: Volumes,
     events: Arc<Events>,
     registry: Arc<Registry>,
+    spares: Spares,
     execs: Execs,
     launcher: Arc<Launcher>,
     name_service: name_service::NameService,

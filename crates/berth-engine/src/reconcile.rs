@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     Engine, EngineConfig, EngineError, Inner, clock,
-    container::{Handle, Recorded, Registry, from_row, paths_of, wants_start_at_boot},
+    container::{Handle, Recorded, Registry, Spares, from_row, paths_of, wants_start_at_boot},
     events::Events,
     exec::Execs,
     shim::{Exit, Launcher, Shim},
@@ -36,6 +36,8 @@ pub(crate) async fn open(config: EngineConfig) -> Result<Engine, EngineError> {
 fn build(config: EngineConfig) -> Result<Inner, EngineError> {
     make_directories(&config)?;
     let store = Store::open(&config.root, &config.run)?;
+    let place = config.root.join("spare");
+    let spares = Spares::open(&place).map_err(EngineError::io("making", &place))?;
     let events = Arc::new(Events::default());
     let volumes = Volumes::new(config.root.join("volumes"), &store, Arc::clone(&events));
     volumes.sweep()?;
@@ -51,6 +53,7 @@ fn build(config: EngineConfig) -> Result<Inner, EngineError> {
         images,
         networks,
         registry: Arc::new(Registry::default()),
+        spares,
         execs: Execs::default(),
         launcher,
         name_service: crate::name_service::NameService::default(),

@@ -15,6 +15,7 @@ mod record;
 mod registry;
 mod remove;
 mod restart;
+mod spare;
 mod start;
 mod stop;
 mod top;
@@ -41,6 +42,7 @@ pub(crate) use record::{Recorded, from_row};
 pub(crate) use registry::Registry;
 pub(crate) use remove::remove_directory;
 pub(crate) use restart::wants_start_at_boot;
+pub(crate) use spare::Spares;
 pub(crate) use stop::{restart, shut_down, stop};
 pub(crate) use top::top;
 

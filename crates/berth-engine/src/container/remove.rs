@@ -155,7 +155,7 @@ impl Container {
                 }
                 fault::point("remove:unlayered");
                 remove_directory(&paths.bundle)?;
-                remove_directory(&paths.directory)
+                engine.spares.remove(&paths.directory).map_err(EngineError::io("removing", &paths.directory))
             });
             if let Err(error) = removed.await {
                 tracing::warn!(%error, "files of a removed container stay until the next start");
