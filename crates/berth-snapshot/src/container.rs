@@ -110,7 +110,7 @@ impl Snapshots {
         drop(left); // Not while others wait for the lock: what is the last of its file system is unmounted.
     }
 
-    /// Notes that somebody outside may hold a file of the container, even beyond its end: nothing of it is used again.
+    /// Notes that somebody outside may hold a file of the container, even beyond its end: its root is not lent.
     pub fn share(&self, id: &ContainerId) {
         let unshared = self.inner.unshared().remove(id);
         drop(unshared);
@@ -189,20 +189,17 @@ impl Snapshots {
         self.container(id).join("upper")
     }
 
-    /// Throws away what a container wrote.
+    /// Throws away what a container wrote. The directories are used again, after a pause.
     pub fn remove(&self, id: &ContainerId) {
         self.share(id);
         self.inner.trash.take(&self.container(id));
     }
 
-    /// As [`Snapshots::remove`], where it is certain that the container's mounts are gone. If nobody was noted who may hold a file of it, the
-    /// directories are used again: one without content at once, and with the overlay that shows it if there is one.
+    /// As [`Snapshots::remove`], where it is certain that the container's mounts are gone: a layer without content is used again at once, and with
+    /// the overlay that shows it if that is lent.
     pub fn remove_unmounted(&self, id: &ContainerId) {
         let unshared = self.inner.unshared().remove(id);
-        match unshared {
-            Some(Unshared { standing, .. }) => self.inner.trash.take_layer(&self.container(id), standing),
-            None => self.inner.trash.take(&self.container(id)),
-        }
+        self.inner.trash.take_layer(&self.container(id), unshared.and_then(|unshared| unshared.standing));
     }
 
     /// Bytes that a container has written, its directories included.

@@ -1,8 +1,8 @@
 //! Deleting costs time, renaming does not: what goes is renamed into the trash, and deleted by a thread of its own when things are quiet.
 //!
 //! The thread waits for a pause, because on ext4 without a journal every deleted inode makes each new one dearer for minutes. Writable layers
-//! that nobody else can reach are not deleted but emptied, and given to the next container; one that its container left empty needs neither the
-//! thread nor the pause.
+//! are not deleted but emptied, and given to the next container; one that its container left empty needs neither the thread nor the pause.
+//! Their upper directory is a new one each time: whoever has the old one open, or an overlay that shows it, sees nothing of the next container.
 
 use std::{
     io,
@@ -35,6 +35,8 @@ const QUIET: Duration = Duration::from_secs(2);
 /// ... or the oldest has waited so long, or there is so much of it.
 const LONGEST: Duration = Duration::from_secs(30);
 const MOST: usize = 1024;
+/// The mode of a new upper directory.
+const UPPER: Mode = Mode::from_raw_mode(0o755);
 /// Deeper directories are first brought to the top: a container may nest them deeper than a stack or a descriptor table allows.
 const DEPTH: usize = 32;
 
@@ -53,7 +55,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<Waste>,
+    waiting: Vec<String>,
     oldest: Option<Instant>,
     newest: Option<Instant>,
     pool: Pool,
@@ -61,13 +63,6 @@ struct State {
     hurry: bool,
     busy: bool,
     end: bool,
-}
-
-/// Something in the trash.
-struct Waste {
-    name: String,
-    /// It is a writable layer, wanted for the next container.
-    reusable: bool,
 }
 
 impl Trash {
@@ -86,8 +81,7 @@ impl Trash {
         if !old.is_empty() {
             let mut state = shared.lock();
             let now = Some(Instant::now());
-            state.waiting = old.into_iter().map(|name| Waste { name, reusable: false }).collect();
-            (state.oldest, state.newest) = (now, now);
+            (state.waiting, state.oldest, state.newest) = (old, now, now);
         }
         let mut trash = Self { worker: None, shared };
         // A pool of another life may hold anything.
@@ -103,11 +97,11 @@ impl Trash {
 
     /// Throws a directory away. When this returns, it is out of sight.
     pub fn take(&self, path: &Path) {
-        self.shared.take(path, false);
+        self.shared.take(path);
     }
 
-    /// Keeps a writable layer for the next container, which nobody else can reach any more: at once if its own has written nothing, and with the
-    /// overlay that shows it if there is one.
+    /// Keeps a writable layer, which nothing shows any more, for the next container: at once if its own has written nothing, and with the overlay
+    /// that shows it if there is one.
     pub fn take_layer(&self, path: &Path, standing: Option<Standing>) {
         let standing = standing.filter(|standing| standing.is_untouched(path));
         if standing.is_some() && !self.shared.lock().pool.has_room() {
@@ -122,7 +116,7 @@ impl Trash {
                 None => matches!(self.shared.recycle_empty(path), Ok(true)),
             };
         if !kept {
-            self.shared.take(path, true);
+            self.shared.take(path);
         }
     }
 
@@ -163,10 +157,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, path: &Path, reusable: bool) {
+    fn take(&self, path: &Path) {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         match std::fs::rename(path, self.root.join("trash").join(&name)) {
-            Ok(()) => self.add(Waste { name, reusable }),
+            Ok(()) => self.add(name),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot be thrown away, stays until the next start");
@@ -177,7 +171,7 @@ impl Shared {
     /// Unmounts an overlay; its layer is of use still.
     fn let_go(&self, pooled: Pooled) {
         drop(pooled.standing);
-        self.take(&pooled.path, true);
+        self.take(&pooled.path);
     }
 
     fn let_overlays_go(&self) {
@@ -185,10 +179,10 @@ impl Shared {
         overlays.into_iter().for_each(|pooled| self.let_go(pooled));
     }
 
-    fn add(&self, waste: Waste) {
+    fn add(&self, name: String) {
         let mut state = self.lock();
         let now = Instant::now();
-        state.waiting.push(waste);
+        state.waiting.push(name);
         state.newest = Some(now);
         state.oldest.get_or_insert(now);
         drop(state);
@@ -197,11 +191,11 @@ impl Shared {
 
     fn run(&self) {
         while let Some(batch) = self.next_batch() {
-            for waste in batch {
+            for name in batch {
                 if self.lock().end {
                     return;
                 }
-                self.dispose(&waste);
+                self.dispose(&name);
             }
             let mut state = self.lock();
             state.busy = false;
@@ -212,7 +206,7 @@ impl Shared {
     }
 
     /// Waits for the time to delete; `None` at the end.
-    fn next_batch(&self) -> Option<Vec<Waste>> {
+    fn next_batch(&self) -> Option<Vec<String>> {
         let mut state = self.lock();
         loop {
             if state.end {
@@ -245,12 +239,12 @@ impl Shared {
     }
 
     /// Empties a writable layer for the next container, or deletes whatever else it is.
-    fn dispose(&self, Waste { name, reusable }: &Waste) {
+    fn dispose(&self, name: &str) {
         let trash = self.root.join("trash");
         let path = trash.join(name);
         let done = (|| {
             let top = open_directory(&trash)?;
-            let wanted = *reusable && self.lock().pool.has_room();
+            let wanted = self.lock().pool.has_room();
             if wanted && path.join("upper").is_dir() && path.join("work").is_dir() && path.join("layers").is_file() {
                 self.recycle(&top, &path)?;
                 return Ok(());
@@ -263,12 +257,12 @@ impl Shared {
     }
 
     fn recycle(&self, top: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
-        for name in ["upper", "work"] {
-            let directory = open_directory(&path.join(name))?;
-            make_mutable(directory.as_fd());
-            self.clear(top, directory.as_fd(), 0)?;
-            reset(directory.as_fd())?;
-        }
+        let (layer, work) = (open_directory(path)?, open_directory(&path.join("work"))?);
+        self.delete(top, layer.as_fd(), b"upper", 1)?;
+        rustix::fs::mkdirat(&layer, c"upper", UPPER)?;
+        make_mutable(work.as_fd());
+        self.clear(top, work.as_fd(), 0)?;
+        reset(work.as_fd())?;
         self.keep(path, None)
     }
 
@@ -277,9 +271,9 @@ impl Shared {
         if !is_empty(&path.join("upper"))? {
             return Ok(false);
         }
-        let upper = open_directory(&path.join("upper"))?;
-        make_mutable(upper.as_fd());
-        reset(upper.as_fd())?;
+        let layer = open_directory(path)?;
+        unlink(layer.as_fd(), b"upper", AtFlags::REMOVEDIR)?;
+        rustix::fs::mkdirat(&layer, c"upper", UPPER)?;
         // The rest of what overlay keeps there it replaces by itself at the next mount.
         allow_another_mount(&path.join("work")).map_err(io::Error::other)?;
         self.keep(path, None)?;
@@ -305,7 +299,7 @@ impl Shared {
         if depth >= DEPTH {
             let moved = self.next.fetch_add(1, Ordering::Relaxed).to_string();
             rustix::fs::renameat(parent, name, top, moved.as_str())?;
-            self.add(Waste { name: moved, reusable: false });
+            self.add(moved);
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
