@@ -48,7 +48,7 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Create`], [`CgroupError::NotEmpty`], [`CgroupError::Frozen`].
     pub fn create(layout: &Layout, path: &CgroupPath) -> Result<Self, CgroupError> {
-        let cgroup = Self { layout: layout.clone(), path: path.clone(), fresh: false };
+        let cgroup = Self::unmade(layout, path);
         let mut made = Vec::new();
         match cgroup.make_directories(&mut made).and_then(|()| cgroup.prepare()) {
             Ok(()) => Ok(Self { fresh: made.len() == layout.hierarchies().len(), ..cgroup }),
@@ -67,11 +67,25 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Missing`] if it is in none of the hierarchies.
     pub fn open(layout: &Layout, path: &CgroupPath) -> Result<Self, CgroupError> {
-        let cgroup = Self { layout: layout.clone(), path: path.clone(), fresh: false };
+        let cgroup = Self::unmade(layout, path);
         if cgroup.directories().any(|(_, dir)| dir.is_dir()) {
             return Ok(cgroup);
         }
         Err(CgroupError::Missing { path: cgroup.members_directory() })
+    }
+
+    /// Its name, before anything of it is there.
+    pub(crate) fn unmade(layout: &Layout, path: &CgroupPath) -> Self {
+        Self { layout: layout.clone(), path: path.clone(), fresh: false }
+    }
+
+    /// Makes the directories that are missing, where only `first` was made.
+    pub(crate) fn make_rest(&mut self, first: PathBuf) -> Result<(), CgroupError> {
+        let mut made = vec![first];
+        self.make_directories(&mut made)?;
+        self.prepare()?;
+        self.fresh = made.len() == self.layout.hierarchies().len();
+        Ok(())
     }
 
     /// Where it is below the roots of the hierarchies.
@@ -378,7 +392,7 @@ fn without_defaults(resources: &LinuxResources) -> LinuxResources {
 }
 
 /// Makes a directory and those above it; tells whether it is new.
-fn make_directory(dir: &Path) -> Result<bool, CgroupError> {
+pub(crate) fn make_directory(dir: &Path) -> Result<bool, CgroupError> {
     // Somebody else may remove an empty parent between two steps; trying again settles it.
     const ATTEMPTS: u32 = 10;
     let failed = |errno: Errno| CgroupError::Create { path: dir.to_owned(), source: errno.into() };

@@ -3,7 +3,7 @@
 //! A [`Cgroup`] is one container's directory, in one hierarchy (v2) or in each of several (v1); which of the two this machine has is
 //! found once, by [`Layout::probe`], and passed down. A value holds paths only, never descriptors, so an idle owner pays nothing for it.
 //!
-//! The life of a cgroup: [`Cgroup::create`], [`Cgroup::apply`], [`Cgroup::join`] for each process that enters it, then
+//! The life of a cgroup: [`Cgroup::create`], or [`PartialCgroup`] where a process can wait for it, [`Cgroup::apply`], [`Cgroup::join`] for each process that enters it, then
 //! [`update`](Cgroup::update), [`freeze`](Cgroup::freeze), [`usage`](Cgroup::usage), [`oom_watch`](Cgroup::oom_watch) at will, and
 //! [`kill`](Cgroup::kill) and [`remove`](Cgroup::remove) at the end.
 //!
@@ -27,6 +27,7 @@ mod layout;
 mod memory;
 mod network;
 mod oom;
+mod partial;
 mod path;
 mod pids;
 mod rdma;
@@ -43,5 +44,6 @@ pub use error::{CgroupError, Warning};
 pub use join::{Join, JoinFile};
 pub use layout::{Hierarchy, Layout, Version};
 pub use oom::OomWatch;
+pub use partial::PartialCgroup;
 pub use path::{CgroupPath, InvalidCgroupPath};
 pub use usage::{BlockIoEntry, BlockIoUsage, CpuThrottling, CpuUsage, MemoryUsage, PidsUsage, Usage};

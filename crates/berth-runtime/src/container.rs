@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use berth_cgroup::{Cgroup, CgroupPath, Layout};
+use berth_cgroup::{Cgroup, CgroupPath, Layout, PartialCgroup};
 use berth_oci::runtime::{Hooks, LinuxResources, Personality, Spec, Status};
 use berth_sys::namespace::{self, Namespace, Namespaces};
 use rustix::fs::{Mode, OFlags};
@@ -94,9 +94,13 @@ impl Container {
         let mut warnings = Vec::new();
         let (mut plan, program) = InitPlan::new(request, &mut warnings)?;
         let separated = plan.namespaces.separated();
-        let cgroup = make_cgroup(request, &mut warnings)?;
-        plan.rootfs.set_cgroup(&cgroup.layout, cgroup.cgroup.path());
-        let (launched, terminal) = launch(&plan, program, &cgroup.cgroup, &mut warnings)?;
+        let mut cgroup = NewCgroup::begin(request)?;
+        plan.rootfs.set_cgroup(&cgroup.layout, cgroup.partial.cgroup().path());
+        if plan.needs_cgroup_at_birth() {
+            cgroup.complete(request, &mut warnings)?;
+        }
+        plan.cgroup = (!cgroup.partial.is_complete()).then(|| cgroup.partial.cgroup().clone());
+        let (launched, terminal) = launch(&plan, program, &mut cgroup, &mut warnings)?;
         let mount_namespace = launched.mount_namespace()?;
         let Launched { pid, pidfd, channel } = launched.keep();
         Ok(Container {
@@ -371,36 +375,42 @@ pub(crate) fn check_id(id: &str) -> Result<(), RuntimeError> {
 /// A new cgroup, removed again unless it is kept.
 struct NewCgroup {
     layout: Layout,
-    cgroup: Cgroup,
+    partial: PartialCgroup,
     kept: bool,
 }
 
 impl NewCgroup {
+    /// Makes so much of it as the first process has to be born in.
+    fn begin(request: &CreateRequest<'_>) -> Result<NewCgroup, RuntimeError> {
+        let linux = request.spec.linux.as_ref();
+        let parent: CgroupPath = "/".parse().map_err(berth_cgroup::CgroupError::from)?;
+        let path = CgroupPath::resolve(linux.and_then(|linux| linux.cgroups_path.as_deref()), &parent, request.id);
+        let layout = request.layout.map_or_else(Layout::probe, |known| Ok(known.clone()))?;
+        let partial = PartialCgroup::begin(&layout, &path.map_err(berth_cgroup::CgroupError::from)?)?;
+        Ok(NewCgroup { layout, partial, kept: false })
+    }
+
+    /// Makes the rest, and sets the limits.
+    fn complete(&mut self, request: &CreateRequest<'_>, warnings: &mut Vec<String>) -> Result<(), RuntimeError> {
+        self.partial.complete()?;
+        let none = LinuxResources::default();
+        let resources = request.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
+        warnings.extend(self.partial.cgroup().apply(resources)?.iter().map(ToString::to_string));
+        Ok(())
+    }
+
     fn keep(mut self) -> Cgroup {
         self.kept = true;
-        self.cgroup.clone()
+        self.partial.cgroup().clone()
     }
 }
 
 impl Drop for NewCgroup {
     fn drop(&mut self) {
         if !self.kept {
-            let _ = remove_cgroup(&self.cgroup);
+            let _ = remove_cgroup(self.partial.cgroup());
         }
     }
-}
-
-fn make_cgroup(request: &CreateRequest<'_>, warnings: &mut Vec<String>) -> Result<NewCgroup, RuntimeError> {
-    let linux = request.spec.linux.as_ref();
-    let parent: CgroupPath = "/".parse().map_err(berth_cgroup::CgroupError::from)?;
-    let path = CgroupPath::resolve(linux.and_then(|linux| linux.cgroups_path.as_deref()), &parent, request.id);
-    let layout = request.layout.map_or_else(Layout::probe, |known| Ok(known.clone()))?;
-    let cgroup = Cgroup::create(&layout, &path.map_err(berth_cgroup::CgroupError::from)?)?;
-    let made = NewCgroup { layout, cgroup, kept: false };
-    let none = LinuxResources::default();
-    let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
-    warnings.extend(made.cgroup.apply(resources)?.iter().map(ToString::to_string));
-    Ok(made)
 }
 
 fn remove_cgroup(cgroup: &Cgroup) -> Result<(), RuntimeError> {
@@ -418,11 +428,11 @@ fn remove_cgroup(cgroup: &Cgroup) -> Result<(), RuntimeError> {
 fn launch(
     plan: &InitPlan<'_>,
     program: Program,
-    cgroup: &Cgroup,
+    cgroup: &mut NewCgroup,
     warnings: &mut Vec<String>,
 ) -> Result<(Guard, Option<OwnedFd>), RuntimeError> {
     let sources = plan.rootfs.open_sources_outside()?;
-    let join = cgroup.join()?;
+    let join = cgroup.partial.join()?;
     let launched = plan.birth(&join).launch(|channel| plan.live(program, channel, sources))?;
     let launched = Guard(Some(launched));
     plan.process.adjust_oom_score(launched.pid(), warnings)?;
@@ -430,8 +440,13 @@ fn launch(
         plan.namespaces.write_maps(launched.pid())?;
         let _ = launched.channel().go_on();
     }
+    if !cgroup.partial.is_complete() {
+        cgroup.complete(&plan.request, warnings)?;
+        // A process that has gone says so below.
+        let _ = launched.channel().go_on();
+    }
     let pid = launched.pid().as_raw_nonzero().get();
-    let terminal = launched.await_ready(cgroup, || {
+    let terminal = launched.await_ready(cgroup.partial.cgroup(), || {
         let (hooks, subject) = (hooks_of(plan.request.spec), plan.subject(Some(pid), Status::Creating));
         hooks::run(&hooks.prestart, Point::Prestart, &subject)?;
         hooks::run(&hooks.create_runtime, Point::CreateRuntime, &subject)

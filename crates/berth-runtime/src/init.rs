@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
+use berth_cgroup::{Cgroup, Join};
 use berth_oci::runtime::{Hooks, Linux, Spec, Status};
 use berth_sys::namespace::Namespace;
 use rustix::fs::Mode;
@@ -12,7 +13,7 @@ use crate::channel::Channel;
 use crate::error::{RuntimeError, Step};
 use crate::filter::SystemCallFilter;
 use crate::hooks::{self, Point, Subject};
-use crate::launch::Birth;
+use crate::launch::{self, Birth};
 use crate::loopback;
 use crate::masks;
 use crate::namespaces::NamespacePlan;
@@ -31,6 +32,8 @@ pub(crate) struct InitPlan<'a> {
     pub(crate) namespaces: NamespacePlan<'a>,
     pub(crate) rootfs: RootfsPlan<'a>,
     pub(crate) process: ProcessPlan<'a>,
+    /// What the process joins when it is told that it is whole; otherwise it was born in it.
+    pub(crate) cgroup: Option<Cgroup>,
     /// Kept for later processes.
     pub(crate) filter: Option<SystemCallFilter>,
 }
@@ -74,7 +77,7 @@ impl<'a> InitPlan<'a> {
             stdio: request.stdio,
         };
         let (process, program) = ProcessPlan::new(process, &around, filter.as_ref(), warnings)?;
-        Ok((InitPlan { request: *request, linux, namespaces, rootfs, process, filter }, program))
+        Ok((InitPlan { request: *request, linux, namespaces, rootfs, process, cgroup: None, filter }, program))
     }
 
     /// Where the process is born.
@@ -93,6 +96,15 @@ impl<'a> InitPlan<'a> {
         self.namespaces.created.contains(Namespace::User)
     }
 
+    /// Whether the cgroup has to be whole before the process is there: its namespace or what is opened outside shows it, or the process
+    /// could take more memory than it may have.
+    pub(crate) fn needs_cgroup_at_birth(&self) -> bool {
+        let shown = self.namespaces.created.contains(Namespace::Cgroup) || self.rootfs.opens_sources_outside();
+        let memory = self.linux.resources.as_ref().and_then(|resources| resources.memory.as_ref());
+        let limited = memory.is_some_and(|memory| memory.limit.is_some() || memory.swap.is_some());
+        shown || limited || self.namespaces.separates(Namespace::User)
+    }
+
     /// Whether the maker runs hooks before the root is switched.
     pub(crate) fn stops_for_hooks(&self) -> bool {
         let hooks = hooks_of(self.request.spec);
@@ -109,7 +121,7 @@ impl<'a> InitPlan<'a> {
         let procfs = self.enter_namespaces(channel)?;
         let pid = procfs.own_pid()?;
         let umask = rustix::process::umask(Mode::empty()); // Modes are meant as they are written.
-        let root = self.rootfs.build(sources)?;
+        let root = self.rootfs.build(sources, || self.join_cgroup(channel))?;
         rustix::process::umask(umask);
         self.run_create_hooks(channel, pid)?;
         rustix::process::umask(Mode::empty());
@@ -144,6 +156,18 @@ impl<'a> InitPlan<'a> {
             loopback::bring_up()?;
         }
         Ok(procfs)
+    }
+
+    /// Waits until the rest of the cgroup is there, and joins it.
+    fn join_cgroup(&self, channel: &Channel) -> Result<(), RuntimeError> {
+        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        if !channel.wait()? {
+            return Err(RuntimeError::Lost { reason: "the runtime has gone".to_owned() });
+        }
+        match cgroup.join()? {
+            Join::ByWriting(files) => files.iter().try_for_each(launch::join),
+            Join::ByClone(_) => Ok(()),
+        }
     }
 
     fn run_create_hooks(&self, channel: &Channel, pid: i32) -> Result<(), RuntimeError> {

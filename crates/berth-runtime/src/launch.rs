@@ -141,7 +141,8 @@ impl Birth<'_> {
     }
 }
 
-fn join(file: &JoinFile) -> Result<(), RuntimeError> {
+/// Moves the calling process, which has one thread, into one hierarchy of its cgroup.
+pub(crate) fn join(file: &JoinFile) -> Result<(), RuntimeError> {
     rustix::io::write(file, b"0").map(drop).map_err(|errno| match file.hint(errno.raw_os_error()) {
         Some(hint) => RuntimeError::Cgroup { message: format!("joining cgroup {}: {hint}", file.path().display()) },
         None => RuntimeError::step("joining cgroup", file.path(), &errno.into()),

@@ -44,7 +44,8 @@ enum Root<'a> {
 pub(crate) struct Sources {
     root: Vec<Source>,
     mounts: Vec<Source>,
-    cgroups: CgroupView,
+    /// Where they were there already.
+    cgroups: Option<CgroupView>,
 }
 
 impl<'a> RootfsPlan<'a> {
@@ -74,8 +75,14 @@ impl<'a> RootfsPlan<'a> {
 
     /// Tells where the container's cgroup is, once it is made.
     pub(crate) fn set_cgroup(&mut self, layout: &berth_cgroup::Layout, path: &berth_cgroup::CgroupPath) {
-        let shown = self.mounts.iter().any(|planned| matches!(planned.mount.kind.as_str(), "cgroup" | "cgroup2"));
+        let shown = self.first_of_cgroups() < self.mounts.len();
         self.cgroups = shown.then(|| (layout.clone(), path.clone()));
+    }
+
+    /// Which of the mounts is the first that shows cgroups; their number if none does.
+    fn first_of_cgroups(&self) -> usize {
+        let shows = |planned: &PlannedMount<'_>| matches!(planned.mount.kind.as_str(), "cgroup" | "cgroup2");
+        self.mounts.iter().position(shows).unwrap_or(self.mounts.len())
     }
 
     /// Which system calls make the mounts.
@@ -83,13 +90,18 @@ impl<'a> RootfsPlan<'a> {
         self.interface
     }
 
+    /// Whether the sources are opened before the new process is there.
+    pub(crate) fn opens_sources_outside(&self) -> bool {
+        let needed = self.user_namespace || self.mounts.iter().any(PlannedMount::needs_host_rights);
+        needed && self.interface != Interface::Classic
+    }
+
     /// Opens the sources in the runtime's own namespaces, where only its rights will do; otherwise the new process does.
     pub(crate) fn open_sources_outside(&self) -> Result<Option<Sources>, RuntimeError> {
-        let needed = self.user_namespace || self.mounts.iter().any(PlannedMount::needs_host_rights);
-        if !needed || self.interface == Interface::Classic {
+        if !self.opens_sources_outside() {
             return Ok(None);
         }
-        let sources = self.open_sources()?;
+        let sources = Sources { cgroups: Some(self.open_cgroups()?), ..self.open_sources()? };
         let (propagation, depth) = self.host_propagation();
         for source in sources.root.iter().chain(&sources.mounts) {
             mounts::part_from_host(source, propagation, depth).step("setting propagation of a mount source", "")?;
@@ -109,11 +121,14 @@ impl<'a> RootfsPlan<'a> {
             }
         };
         let mounts = self.mounts.iter().map(|planned| planned.open_source(self.interface)).collect::<Result<_, _>>()?;
-        let cgroups = match &self.cgroups {
-            Some((layout, path)) => CgroupView::open(self.interface, layout, path)?,
-            None => CgroupView::hidden(),
-        };
-        Ok(Sources { root, mounts, cgroups })
+        Ok(Sources { root, mounts, cgroups: None })
+    }
+
+    fn open_cgroups(&self) -> Result<CgroupView, RuntimeError> {
+        match &self.cgroups {
+            Some((layout, path)) => CgroupView::open(self.interface, layout, path),
+            None => Ok(CgroupView::hidden()),
+        }
     }
 
     fn create_root_mount(&self, mount: &Mount) -> Result<Source, RuntimeError> {
@@ -135,7 +150,13 @@ impl<'a> RootfsPlan<'a> {
     }
 
     /// Builds everything below the new root, in the new mount namespace. The root is not switched yet.
-    pub(crate) fn build(&self, sources: Option<Sources>) -> Result<OwnedFd, RuntimeError> {
+    ///
+    /// `join_cgroup` is called once, before the process's cgroups are shown and in any case before the end.
+    pub(crate) fn build(
+        &self,
+        sources: Option<Sources>,
+        join_cgroup: impl FnOnce() -> Result<(), RuntimeError>,
+    ) -> Result<OwnedFd, RuntimeError> {
         let host = open_root()?;
         let (propagation, depth) = self.host_propagation();
         mount::set_propagation(self.interface, host.as_fd(), depth, propagation).step("setting propagation of", "/")?;
@@ -147,9 +168,18 @@ impl<'a> RootfsPlan<'a> {
         mount::set_propagation(self.interface, host.as_fd(), Depth::Single, Propagation::Private)
             .step("setting propagation of", "/")?;
         let root = self.attach_root(host.as_fd(), &sources.root)?;
-        for (planned, source) in self.mounts.iter().zip(&sources.mounts) {
-            planned.attach(self.interface, root.as_fd(), source, &sources.cgroups)?;
-        }
+        let (before, after) = self.mounts.split_at(self.first_of_cgroups());
+        let mut attach = sources.mounts.iter();
+        let mut attach_all = |mounts: &[PlannedMount<'_>], cgroups: &CgroupView| {
+            mounts.iter().zip(&mut attach).try_for_each(|(planned, source)| {
+                planned.attach(self.interface, root.as_fd(), source, cgroups)
+            })
+        };
+        attach_all(before, &CgroupView::hidden())?;
+        join_cgroup()?;
+        // The paths of the host are still those of this process: its root is only covered.
+        let cgroups = sources.cgroups.map_or_else(|| self.open_cgroups(), Ok)?;
+        attach_all(after, &cgroups)?;
         if !self.mounts.iter().any(PlannedMount::binds_dev) {
             let maker = DeviceMaker { root: root.as_fd(), interface: self.interface, bind: self.user_namespace };
             maker.make_all(&self.linux.devices)?;
