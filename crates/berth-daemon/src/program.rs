@@ -78,7 +78,7 @@ fn start(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn Error>>
     let _root = RootLock::take(&config.root)?;
     let _pidfile = PidFile::write(&settings.pidfile)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::env::var("BW").ok().and_then(|v| v.parse().ok()).unwrap_or(SERVING_THREADS))
+        .worker_threads(SERVING_THREADS)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(BLOCKING_IDLE)
         .thread_name("berthd")

@@ -283,7 +283,7 @@ async fn launch(engine: &Arc<Inner>, exec: &ExecView, start: ExecStart) -> Resul
     // What it does is not in the container's description.
     engine.snapshots.share(&view.id);
     if wanted.privileged {
-        crate::lending::end(engine, &view.id);
+        engine.networks.recall(&view.id);
     }
     fault::point("exec:ready");
     let (response, raw) = shim.exec(&request).await.map_err(|error| match error {

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Inner, name_service,
-    spec::{ContainerSpec, HostSettings, NamespaceMode, NetworkMode, NetworkShape},
+    spec::{ContainerSpec, HostSettings, Isolation, NamespaceMode, NetworkMode, NetworkShape, SeccompChoice},
     view::ContainerView,
 };
 
@@ -31,8 +31,8 @@ pub(crate) fn keeps_its_files(view: &ContainerView) -> bool {
 }
 
 /// How long a container's layer lives, and who may have its root next: one that is the same in everything that was asked for, and that nobody
-/// talks to while it runs. A user of the host with the number of a container's user can look into that container, and might go on to look into
-/// the next; so the next is the same once more.
+/// talks to while it runs. For a user of the host with the number of a container's user can look into that container, and might go on to look
+/// into the next.
 pub(crate) fn lifetime(spec: &ContainerSpec) -> Lifetime {
     if !spec.host.auto_remove {
         return Lifetime::Durable;
@@ -56,17 +56,37 @@ fn has_usual_network(host: &HostSettings) -> bool {
 
 /// Whether it has no more rights than usual, and all its processes end with it.
 fn keeps_to_itself(host: &HostSettings) -> bool {
-    let HostSettings { isolation, devices, .. } = host;
+    let Isolation {
+        privileged,
+        cap_add,
+        seccomp,
+        apparmor,
+        selinux,
+        unconfined_paths,
+        masked_paths,
+        readonly_paths,
+        pid_mode,
+        ipc_mode,
+        userns_mode,
+        // They take rights away, or are about what the host shows of it.
+        readonly_rootfs: _,
+        cap_drop: _,
+        group_add: _,
+        security_opt: _,
+        no_new_privileges: _,
+        uts_mode: _,
+        cgroupns_mode: _,
+        cgroup_parent: _,
+        cgroup: _,
+        oom_score_adj: _,
+    } = &host.isolation;
     let is_empty = |asked: &Option<Vec<String>>| asked.as_ref().is_none_or(Vec::is_empty);
     let plain = |mode: &NamespaceMode| matches!(mode, NamespaceMode::Default | NamespaceMode::Private);
-    let rights = !isolation.privileged
-        && is_empty(&isolation.cap_add)
-        && !isolation.unconfined_paths
-        && isolation.readonly_paths.is_none()
-        && isolation.userns_mode.is_empty()
-        && is_empty(&devices.cgroup_rules)
-        && devices.mapped.as_ref().is_none_or(Vec::is_empty);
-    rights && plain(&isolation.pid_mode) && plain(&isolation.ipc_mode)
+    let rights = !privileged && is_empty(cap_add) && userns_mode.is_empty();
+    let confined = *seccomp == SeccompChoice::Default && apparmor.is_empty() && selinux.is_empty();
+    let paths = !unconfined_paths && masked_paths.is_none() && readonly_paths.is_none();
+    let devices = is_empty(&host.devices.cgroup_rules) && host.devices.mapped.as_ref().is_none_or(Vec::is_empty);
+    rights && confined && paths && devices && plain(pid_mode) && plain(ipc_mode)
 }
 
 #[cfg(test)]
@@ -89,6 +109,10 @@ mod tests {
         assert!(!lent(|host| host.devices.cgroup_rules = Some(vec!["c 1:3 rwm".to_owned()])));
         assert!(!lent(|host| host.isolation.cap_add = Some(vec!["NET_ADMIN".to_owned()])));
         assert!(!lent(|host| host.isolation.unconfined_paths = true));
+        assert!(!lent(|host| host.isolation.masked_paths = Some(Vec::new())));
+        assert!(!lent(|host| host.isolation.seccomp = SeccompChoice::Unconfined));
+        assert!(!lent(|host| host.isolation.apparmor = "unconfined".to_owned()));
+        assert!(!lent(|host| host.isolation.selinux = vec!["disable".to_owned()]));
         assert!(!lent(|host| host.isolation.readonly_paths = Some(Vec::new())));
         assert!(!lent(|host| host.isolation.userns_mode = "host".to_owned()));
         assert!(!lent(|host| host.isolation.pid_mode = NamespaceMode::Host));

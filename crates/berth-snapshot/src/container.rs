@@ -48,12 +48,14 @@ impl Snapshots {
         };
         if !directory.join("upper").is_dir() {
             // One that is used again is complete before it has the container's name: its list of layers may be that of another image.
-            if let Some(Pooled { path, standing }) = self.inner.trash.recycled(description.as_ref())
-                && (standing.is_some() || furnish(&path, layers, volatile).is_ok())
-                && std::fs::rename(&path, &directory).is_ok()
-            {
-                self.inner.unshared().insert(id.clone(), Unshared { description, standing });
-                return Ok(());
+            if let Some(Pooled { path, standing }) = self.inner.trash.recycled(description.as_ref()) {
+                let ready = standing.is_some() || furnish(&path, layers, volatile).is_ok();
+                if ready && std::fs::rename(&path, &directory).is_ok() {
+                    self.inner.unshared().insert(id.clone(), Unshared { description, standing });
+                    return Ok(());
+                }
+                drop(standing);
+                self.inner.trash.take(&path);
             }
             if let Err(error) = make_fresh(&directory) {
                 self.remove(id);
@@ -72,22 +74,23 @@ impl Snapshots {
     pub fn lent_root(&self, id: &ContainerId) -> Result<Option<OwnedFd>, SnapshotError> {
         let directory = self.container(id);
         let (description, standing) = match self.inner.unshared().get_mut(id) {
-            Some(Unshared { description: Some(description), standing }) => (description.clone(), standing.take()),
-            _ => return Ok(None),
+            // It is made once: what a first run changed, a second one would pass on.
+            Some(unshared) => (unshared.description.take(), unshared.standing.take()),
+            None => return Ok(None),
         };
-        // Somebody may have copied something into it since it was made.
-        if let Some(standing) = standing.filter(|standing| standing.is_untouched(&directory))
-            && let Ok(copy) = standing.copy()
-        {
-            self.keep(id, standing);
-            return Ok(Some(copy));
+        if let Some(standing) = standing {
+            // Somebody may have copied something into it since it was made.
+            let copy = standing.is_untouched(&directory).then(|| standing.copy().ok()).flatten();
+            if copy.is_some() {
+                self.keep(id, standing);
+            }
+            return Ok(copy);
         }
-        if !self.inner.lends.load(Ordering::Relaxed) {
+        let Some(description) = description.filter(|_| self.inner.lends.load(Ordering::Relaxed)) else {
             return Ok(None);
-        }
-        let mounts = self.mounts(id, true)?;
-        let Some(overlay) = mounts.first() else { return Ok(None) };
-        match Standing::raise(&directory, description, overlay) {
+        };
+        let generation = self.inner.trash.generation();
+        match Standing::raise(&directory, description, generation, &self.overlay(id, true)?) {
             Ok((standing, copy)) => {
                 self.keep(id, standing);
                 Ok(Some(copy))
@@ -122,11 +125,14 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError::NotPrepared`].
     pub fn mounts(&self, id: &ContainerId, volatile: bool) -> Result<Vec<Mount>, SnapshotError> {
+        // The kernel must not see an upper directory twice, and whoever mounts it may write.
+        self.share(id);
+        Ok(vec![self.overlay(id, volatile)?])
+    }
+
+    fn overlay(&self, id: &ContainerId, volatile: bool) -> Result<Mount, SnapshotError> {
         let directory = self.container(id);
         let layers = self.read_layers(id, &directory)?;
-        // The kernel must not see an upper directory twice.
-        let standing = self.inner.unshared().get_mut(id).and_then(|unshared| unshared.standing.take());
-        drop(standing);
         let work = directory.join("work");
         if volatile {
             allow_another_mount(&work)?;
@@ -146,7 +152,7 @@ impl Snapshots {
         if volatile {
             options.push("volatile".to_owned());
         }
-        Ok(vec![Mount { kind: "overlay".to_owned(), source: "overlay".to_owned(), options, ..Mount::default() }])
+        Ok(Mount { kind: "overlay".to_owned(), source: "overlay".to_owned(), options, ..Mount::default() })
     }
 
     fn read_layers(&self, id: &ContainerId, directory: &Path) -> Result<Vec<PathBuf>, SnapshotError> {

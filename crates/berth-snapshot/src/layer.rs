@@ -62,7 +62,7 @@ impl Snapshots {
     /// Throws a layer away, by its directory name. One that is not there is no error.
     pub fn remove_layer(&self, name: &str) {
         // What an overlay shows keeps its place on the disk.
-        self.inner.trash.let_overlays_go();
+        self.inner.trash.outdate_overlays();
         self.inner.trash.take(&self.path("layers").join(name));
     }
 }
@@ -83,7 +83,7 @@ impl PendingLayer {
     pub fn publish(mut self, chain: &Digest) -> Result<PathBuf, SnapshotError> {
         let target = self.snapshots.layer_path(chain);
         if target.exists() {
-            self.snapshots.inner.trash.let_overlays_go();
+            self.snapshots.inner.trash.outdate_overlays();
             self.snapshots.inner.trash.take(&target);
         }
         std::fs::rename(&self.path, &target).map_err(SnapshotError::io("renaming to", &target))?;

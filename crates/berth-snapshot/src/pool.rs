@@ -28,6 +28,8 @@ pub(crate) struct Pooled {
 pub(crate) struct Pool {
     waiting: VecDeque<Pooled>,
     idle_at: Option<Instant>,
+    /// How often layers have gone: an overlay that is older than the last time may show one that is no more.
+    generation: u64,
 }
 
 impl Pool {
@@ -36,14 +38,17 @@ impl Pool {
         self.waiting.len() < MOST
     }
 
-    /// Keeps one. Says whether there is a time now when overlays are idle, and was none before.
-    pub fn put(&mut self, pooled: Pooled) -> bool {
-        let before = self.idle_at;
-        if pooled.standing.is_some() {
+    /// Keeps one, and gives what cannot be kept: the one that has waited longest, or this one if what its overlay shows may be gone.
+    #[must_use]
+    pub fn put(&mut self, pooled: Pooled) -> Option<Pooled> {
+        if let Some(standing) = &pooled.standing {
+            if standing.generation() != self.generation {
+                return Some(pooled);
+            }
             self.idle_at = Some(Instant::now() + IDLE);
         }
         self.waiting.push_front(pooled);
-        before.is_none() && self.idle_at.is_some()
+        if self.waiting.len() > MOST { self.waiting.pop_back() } else { None }
     }
 
     /// One for a container that is made from `description`: with the overlay that another such container has left, or without any.
@@ -57,15 +62,20 @@ impl Pool {
         self.waiting.remove(index)
     }
 
-    /// The one with an overlay that has waited longest.
-    pub fn oldest_overlay(&mut self) -> Option<Pooled> {
-        let index = self.waiting.iter().rposition(|pooled| pooled.standing.is_some())?;
-        self.waiting.remove(index)
-    }
-
     /// When the overlays are to be let go, if there are any.
     pub fn idle_at(&self) -> Option<Instant> {
         self.idle_at
+    }
+
+    /// How often layers have gone.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Layers go: gives all with an overlay, and takes none of those back that are in use.
+    pub fn outdate(&mut self) -> Vec<Pooled> {
+        self.generation += 1;
+        self.overlays()
     }
 
     /// All with an overlay.

@@ -9,7 +9,10 @@ use std::{io, os::fd::OwnedFd, path::Path};
 use berth_model::Digest;
 use berth_oci::runtime::Mount;
 use berth_sys::mount::{Attributes, Depth, Filesystem, clone_tree, create_filesystem};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags};
+use rustix::{
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags},
+    io::Errno,
+};
 
 /// An overlay above a writable layer in which nothing was ever written. It is mounted nowhere, and gone when this and all copies of it are.
 pub(crate) struct Standing {
@@ -17,6 +20,8 @@ pub(crate) struct Standing {
     /// What its container was made from.
     description: Digest,
     untouched: Changed,
+    /// That of the pool when the layers below were certainly there.
+    generation: u64,
 }
 
 /// When an inode was changed last: seconds and nanoseconds.
@@ -26,7 +31,7 @@ struct Changed(i64, u32);
 /// File systems whose change times are as fine as the clock, once somebody has looked (multigrain timestamps, Linux 6.13): a change never hides
 /// behind the tick of the one before. Numbers of statfs(2).
 const FINE_TIMES: [i64; 4] = [
-    0xEF53,      // ext4
+    0xEF53,      // ext4; with small inodes, and as ext3, its times are whole seconds
     0x5846_5342, // xfs
     0x9123_683E, // btrfs
     0x0102_1994, // tmpfs
@@ -37,7 +42,7 @@ impl Standing {
     ///
     /// # Errors
     /// What the kernel says; `Unsupported` where nothing can be lent, `DirectoryNotEmpty` where something was written. Overlay's mark may be left.
-    pub fn raise(directory: &Path, description: Digest, mount: &Mount) -> io::Result<(Self, OwnedFd)> {
+    pub fn raise(directory: &Path, description: Digest, generation: u64, mount: &Mount) -> io::Result<(Self, OwnedFd)> {
         let upper = directory.join("upper");
         if !has_fine_times(&upper)? {
             return Err(io::ErrorKind::Unsupported.into());
@@ -49,9 +54,17 @@ impl Standing {
             &Filesystem { kind: &mount.kind, source: &mount.source, data: &mount.options },
             Attributes::NONE,
         )?;
-        let standing = Self { untouched: changed(&upper)?, overlay, description };
-        // Detached mounts can be copied since Linux 6.15.
-        let copy = standing.copy().map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
+        let untouched = changed(&upper)?;
+        if untouched.1 == 0 {
+            // Times of whole seconds look so, and a second is long.
+            return Err(io::Error::other("its times may be coarse"));
+        }
+        let standing = Self { untouched, overlay, description, generation };
+        let copy = standing.copy().map_err(|error| match Errno::from_io_error(&error) {
+            // Detached mounts can be copied since Linux 6.15.
+            Some(Errno::INVAL) => io::ErrorKind::Unsupported.into(),
+            _ => error,
+        })?;
         Ok((standing, copy))
     }
 
@@ -66,6 +79,11 @@ impl Standing {
     /// Whether it is for a container that is made from `description`.
     pub fn is_for(&self, description: &Digest) -> bool {
         self.description == *description
+    }
+
+    /// The pool's generation when it was made.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether its upper directory, in `directory`, is as it was when the overlay was made.

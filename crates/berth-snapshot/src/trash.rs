@@ -104,17 +104,11 @@ impl Trash {
     /// that shows it if there is one.
     pub fn take_layer(&self, path: &Path, standing: Option<Standing>) {
         let standing = standing.filter(|standing| standing.is_untouched(path));
-        if standing.is_some() && !self.shared.lock().pool.has_room() {
-            let oldest = self.shared.lock().pool.oldest_overlay();
-            oldest.into_iter().for_each(|pooled| self.shared.let_go(pooled));
-        }
-        let room = self.shared.lock().pool.has_room();
         // Whatever is in the way, the thread finds it too, and tells.
-        let kept = room
-            && match standing {
-                Some(standing) => self.shared.keep(path, Some(standing)).is_ok(),
-                None => matches!(self.shared.recycle_empty(path), Ok(true)),
-            };
+        let kept = match standing {
+            Some(standing) => self.shared.keep(path, Some(standing)).is_ok(),
+            None => self.shared.lock().pool.has_room() && matches!(self.shared.recycle_empty(path), Ok(true)),
+        };
         if !kept {
             self.shared.take(path);
         }
@@ -125,9 +119,15 @@ impl Trash {
         self.shared.lock().pool.take(description)
     }
 
-    /// Lets all overlays go that wait for a container, so that nothing shows the layers below them.
-    pub fn let_overlays_go(&self) {
-        self.shared.let_overlays_go();
+    /// Sees to it that no overlay waits, now or later, that was made while a layer was there that goes now.
+    pub fn outdate_overlays(&self) {
+        let overlays = self.shared.lock().pool.outdate();
+        overlays.into_iter().for_each(|pooled| self.shared.let_go(pooled));
+    }
+
+    /// For an overlay that is made now.
+    pub fn generation(&self) -> u64 {
+        self.shared.lock().pool.generation()
     }
 
     /// Waits until the trash is empty.
@@ -284,9 +284,17 @@ impl Shared {
     fn keep(&self, path: &Path, standing: Option<Standing>) -> rustix::io::Result<()> {
         let pooled = self.root.join("pool").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         rustix::fs::rename(path, &pooled)?;
-        if self.lock().pool.put(Pooled { path: pooled, standing }) {
+        let (wake, surplus) = {
+            let pool = &mut self.lock().pool;
+            let before = pool.idle_at();
+            let surplus = pool.put(Pooled { path: pooled, standing });
+            (before.is_none() && pool.idle_at().is_some(), surplus)
+        };
+        if wake {
+            // The thread did not know that there is something to wait for.
             self.changed.notify_all();
         }
+        surplus.into_iter().for_each(|pooled| self.let_go(pooled));
         Ok(())
     }
 

@@ -23,11 +23,14 @@ impl Spares {
     /// Keeps them in `place`, which is made; what an earlier engine kept there is removed.
     ///
     /// # Errors
-    /// If the directory cannot be made or emptied.
+    /// If the directory cannot be made or read.
     pub(crate) fn open(place: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(place)?;
         for entry in std::fs::read_dir(place)? {
-            std::fs::remove_dir_all(entry?.path())?;
+            let path = entry?.path();
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::warn!(path = %path.display(), %error, "a leftover cannot be removed");
+            }
         }
         Ok(Self { place: place.to_owned(), waiting: Mutex::default(), next: AtomicU64::new(0) })
     }
@@ -45,7 +48,11 @@ impl Spares {
     /// Removes a directory with all that is in it, or keeps it empty. One that is not there is no error.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         let room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len() < MOST;
-        match if room { self.keep(path) } else { std::fs::remove_dir_all(path) } {
+        if room && self.keep(path).is_ok() {
+            return Ok(());
+        }
+        // Where it is on a file system of its own, for example.
+        match std::fs::remove_dir_all(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

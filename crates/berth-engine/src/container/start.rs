@@ -106,13 +106,17 @@ impl Container {
         attachment: Attachment,
     ) -> Result<(), EngineError> {
         let at = Timestamp::from_nanos(response.started_at_ns);
-        self.transition(Event::Started { pid: response.pid, at })?;
         self.publish_view(|view| {
             attachment.fill(&mut view.networks);
             network::identify(&self.engine.networks, &mut view.networks);
             crate::network::show_ports(&self.engine, &mut view.networks);
         });
+        // Lent before anybody sees that it runs and can join it, which ends the loan.
         self.network = Some(attachment.kept(&self.engine, &self.view()));
+        if let Err(error) = self.transition(Event::Started { pid: response.pid, at }) {
+            self.network.take().into_iter().for_each(|network| network.release(&self.engine, &self.id()));
+            return Err(error);
+        }
         self.watch_exit(shim.clone());
         self.shim = Some(shim);
         self.note_start(at);
