@@ -10,6 +10,7 @@ mod exec;
 mod faults;
 mod full_disk;
 mod golden;
+mod idle_shims;
 mod image_mounts;
 mod images;
 mod isolation;

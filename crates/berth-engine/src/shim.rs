@@ -7,7 +7,7 @@ use std::{
         unix::net::UnixStream as StdUnixStream,
     },
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use berth_model::{ContainerId, Signal, Timestamp, lifecycle::Failure};
@@ -20,6 +20,7 @@ use berth_proto::{
         StatsRequest, StatsResponse, StatusRequest, StatusResponse, UpdateRequest, UpdateResponse, WaitRequest,
         WaitResponse,
     },
+    ttrpc::Code,
 };
 use berth_sys::{
     exec::CStrings,
@@ -30,6 +31,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::io::unix::AsyncFd;
 
 use crate::EngineError;
+
+mod idle;
+
+pub(crate) use idle::leaves_its_shim_alone;
+
+use idle::{IdleShims, Rested};
 
 /// Digits of a container's id.
 const ID_LENGTH: usize = 64;
@@ -50,6 +57,7 @@ pub(crate) struct Launcher {
     cgroup: String,
     /// The socket of the zygote (`berth-shim/src/zygote.rs`).
     zygote: Mutex<OwnedFd>,
+    idle: Arc<IdleShims>,
 }
 
 /// Why a container's shim did not report a start.
@@ -68,7 +76,7 @@ impl Launcher {
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
         let nothing: OwnedFd = null.map_err(EngineError::io("opening", "/dev/null"))?.into();
         let zygote = start_zygote(&program, &nothing, &cgroup).map_err(EngineError::io("starting", "berth-shim"))?;
-        Ok(Self { program, nothing, cgroup, zygote: Mutex::new(zygote) })
+        Ok(Self { program, nothing, cgroup, zygote: Mutex::new(zygote), idle: Arc::default() })
     }
 
     /// The cgroup of shims.
@@ -76,10 +84,14 @@ impl Launcher {
         &self.cgroup
     }
 
-    /// Starts the shim of a container, which waits to hear what to launch. It leaves again when it is dropped before.
-    pub(crate) fn fork(&self, id: &ContainerId) -> Result<Newborn, EngineError> {
-        let client = self.fork_shim(id).map_err(EngineError::io("starting the shim of", id.short()))?;
-        Ok(Newborn { id: id.clone(), client })
+    /// Finds the shim of a container, which waits to hear what to launch: one that has served another container, or a new one. It leaves again
+    /// when it is dropped before.
+    pub(crate) fn shim_for(self: &Arc<Self>, id: &ContainerId) -> Result<Newborn, EngineError> {
+        let (client, origin) = match self.idle.take() {
+            Some(rested) => (rested.into_client(), Origin::Idle),
+            None => (self.fork_shim(id).map_err(starting(id))?, Origin::Forked),
+        };
+        Ok(Newborn { id: id.clone(), client, origin, launcher: Arc::clone(self) })
     }
 
     fn fork_shim(&self, id: &ContainerId) -> io::Result<Client> {
@@ -101,10 +113,34 @@ impl Launcher {
     }
 }
 
+fn starting(id: &ContainerId) -> impl FnOnce(io::Error) -> EngineError {
+    EngineError::io("starting the shim of", id.short())
+}
+
 /// A shim that has no container yet.
 pub(crate) struct Newborn {
     id: ContainerId,
     client: Client,
+    origin: Origin,
+    launcher: Arc<Launcher>,
+}
+
+/// Where a shim without a container comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// From the zygote.
+    Forked,
+    /// From another container.
+    Idle,
+}
+
+/// What becomes of a shim after its container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// It ends.
+    Ends,
+    /// It waits for another container, if it finds itself clean.
+    Waits,
 }
 
 impl Newborn {
@@ -113,9 +149,21 @@ impl Newborn {
         self,
         request: LaunchRequest,
         descriptors: &[BorrowedFd<'_>],
+        afterwards: Afterwards,
     ) -> Result<(Shim, LaunchResponse), LaunchError> {
-        let shim = Shim { id: self.id, client: self.client, socket: PathBuf::from(&request.socket_path) };
-        match shim.client.call_with_fds(SERVICE, "Launch", &request, descriptors).await {
+        let Self { id, client, origin, launcher } = self;
+        let mut shim = Shim {
+            socket: PathBuf::from(&request.socket_path),
+            home: (afterwards == Afterwards::Waits).then(|| Arc::clone(&launcher.idle)),
+            id,
+            client,
+        };
+        let mut launched = shim.client.call_with_fds(SERVICE, "Launch", &request, descriptors).await;
+        if origin == Origin::Idle && launched.as_ref().is_err_and(has_left_before) {
+            shim.client = launcher.fork_shim(&shim.id).map_err(starting(&shim.id)).map_err(LaunchError::Broken)?;
+            launched = shim.client.call_with_fds(SERVICE, "Launch", &request, descriptors).await;
+        }
+        match launched {
             Ok(response) => Ok((shim, response)),
             Err(error) => Err(match launch_failure(&error) {
                 Some(failure) => LaunchError::Failed(failure),
@@ -180,6 +228,11 @@ pub(crate) async fn ended(pidfd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(pidfd.into_inner())
 }
 
+/// Whether a shim was gone, or about to go, when it was told what to launch: it has done nothing for the container.
+fn has_left_before(error: &CallError) -> bool {
+    error.was_never_heard() || error.status().is_some_and(|status| status.code() == Code::Unavailable)
+}
+
 fn launch_failure(error: &CallError) -> Option<Failure> {
     let status = error.status()?;
     let failure = StartFailure::of(status)?;
@@ -192,6 +245,8 @@ pub(crate) struct Shim {
     id: ContainerId,
     client: Client,
     socket: PathBuf,
+    /// Where it goes after its container, if anywhere. Never that of a shim which was found again: it may be of an older program.
+    home: Option<Arc<IdleShims>>,
 }
 
 /// A connection that carries a container's or exec's streams, and what is known of it.
@@ -209,7 +264,7 @@ impl Shim {
     /// Finds the shim of a container again.
     pub(crate) async fn connect(id: &ContainerId, socket: &Path) -> io::Result<Self> {
         let client = Client::new(dial(socket).await?);
-        Ok(Self { id: id.clone(), client, socket: socket.to_owned() })
+        Ok(Self { id: id.clone(), client, socket: socket.to_owned(), home: None })
     }
 
     pub(crate) async fn status(&self) -> Result<StatusResponse, EngineError> {
@@ -265,9 +320,16 @@ impl Shim {
         Ok(answer.pids)
     }
 
-    /// Ends the shim of a container that is gone, and with it the cgroup and the mounts.
-    pub(crate) async fn shut_down(&self, force: bool) -> Result<(), EngineError> {
-        self.ask::<_, ShutdownResponse>("Shutdown", &ShutdownRequest { force }).await.map(drop)
+    /// Ends what the shim does for a container that is gone, and with it the cgroup and the mounts; mostly it then waits for another one.
+    pub(crate) async fn shut_down(self, force: bool) -> Result<(), EngineError> {
+        let request = ShutdownRequest { force, stay: self.home.is_some() };
+        let answer: ShutdownResponse = self.ask("Shutdown", &request).await?;
+        if let Some(home) = self.home
+            && let Some(rested) = Rested::after(answer, self.client)
+        {
+            home.put(rested);
+        }
+        Ok(())
     }
 
     /// Attaches a new client to the running container.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::Interest;
+use tokio::io::{Interest, Ready};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -69,6 +69,17 @@ impl CallError {
             _ => None,
         }
     }
+
+    /// Whether the other side was gone before it had read the whole call, where no other call was under way: it cannot have acted on it.
+    ///
+    /// The kernel tells so of a socket that is closed with something still in it, or that was closed before.
+    #[must_use]
+    pub fn was_never_heard(&self) -> bool {
+        let (CallError::Closed { source: Some(source), .. } | CallError::Descriptors { source, .. }) = self else {
+            return false;
+        };
+        matches!(source.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    }
 }
 
 /// A connection to a ttrpc server. Clones share it.
@@ -110,7 +121,26 @@ struct State {
     outgoing: Vec<u8>,
     last_stream: u32,
     waiting: HashMap<u32, oneshot::Sender<Response>>,
-    closed: bool,
+    /// Set once the connection is at its end.
+    closed: Option<End>,
+}
+
+/// How a connection ended: by an error of that kind, or because the other side closed it.
+#[derive(Clone, Copy, Debug)]
+struct End(Option<io::ErrorKind>);
+
+impl End {
+    const CLOSED: Self = Self(None);
+
+    fn source(self) -> Option<io::Error> {
+        self.0.map(io::Error::from)
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self(Some(error.kind()))
+    }
 }
 
 impl Client {
@@ -157,13 +187,31 @@ impl Client {
     ) -> Result<R, CallError> {
         let closed = |source| CallError::Closed { method: method.to_owned(), source };
         let answer = self.begin(service, method, argument, fds).await?;
-        let response = answer.await.map_err(|_| closed(None))?;
+        let response = answer.await.map_err(|_| closed(self.0.shared.lock().closed.and_then(End::source)))?;
         if let Some(status) = response.status
             && status.code != 0
         {
             return Err(CallError::Status(status));
         }
         R::decode(response.payload.as_slice()).map_err(|source| CallError::Answer { method: method.to_owned(), source })
+    }
+
+    /// Gives the client back if it is the only one of its connection, no answer is awaited and nothing is half sent or half received: then
+    /// whoever has it has the connection for himself. Otherwise it is dropped.
+    #[must_use]
+    pub fn alone(self) -> Option<Self> {
+        let handle = Arc::into_inner(self.0)?;
+        let rests = handle.shared.lock().rests();
+        rests.then(|| Self(Arc::new(handle)))
+    }
+
+    /// Whether the other side has neither closed the connection nor said anything that was not asked for. Looks at the socket.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let shared = &self.0.shared;
+        let looked = recv(&shared.stream, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        looked.err() == Some(rustix::io::Errno::AGAIN) && shared.lock().rests()
     }
 
     /// Gives the connection up for another use, after a call that took it over was answered.
@@ -311,19 +359,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads what is there and hands out answers. Says false when the connection is at its end.
-    fn read(&self) -> bool {
+    /// Reads what is there and hands out answers.
+    fn read(&self) -> Result<(), End> {
         let mut buffer = [0; 8192];
         let mut state = self.lock();
         while !state.waiting.is_empty() {
             match self.stream.try_read(&mut buffer) {
-                Ok(0) => return false,
+                Ok(0) => return Err(End::CLOSED),
                 Ok(count) => state.received(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(_) => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
-        true
+        Ok(())
     }
 
     /// What the task has to wait for, `None` when nothing.
@@ -337,9 +385,9 @@ impl Shared {
         }
     }
 
-    fn close(&self) {
+    fn close(&self, end: End) {
         let mut state = self.lock();
-        state.closed = true;
+        state.closed = Some(end);
         // Dropped senders are how the waiting calls learn of it.
         state.waiting = HashMap::new();
         state.outgoing = Vec::new();
@@ -347,12 +395,17 @@ impl Shared {
 }
 
 impl State {
+    /// Whether nothing is under way in either direction.
+    fn rests(&self) -> bool {
+        self.closed.is_none() && self.waiting.is_empty() && self.outgoing.is_empty() && self.decoder.is_empty()
+    }
+
     fn open(
         &mut self,
         frame: impl FnOnce(u32, &mut Vec<u8>) -> Result<(), usize>,
     ) -> Result<oneshot::Receiver<Response>, SendError> {
-        if self.closed {
-            return Err(SendError::Closed(None));
+        if let Some(end) = self.closed {
+            return Err(SendError::Closed(end.source()));
         }
         let stream = if self.last_stream == 0 { 1 } else { self.last_stream + 2 };
         frame(stream, &mut self.outgoing).map_err(SendError::TooLong)?;
@@ -403,20 +456,21 @@ async fn drive(shared: Arc<Shared>) {
             ready = shared.stream.ready(interest) => ready,
             () = shared.work.notified() => continue,
         };
-        let alive = match ready {
-            Ok(ready) => {
-                let written = !ready.is_writable() || shared.flush(&mut shared.lock(), Attempt::WhenReady).is_ok();
-                // Even when writing failed there may be answers to read.
-                let open = !(ready.is_readable() || ready.is_read_closed()) || shared.read();
-                written && open
-            }
-            Err(_) => false,
-        };
-        if !alive {
-            shared.close();
+        if let Err(end) = ready.map_err(End::from).and_then(|ready| exchange(&shared, ready)) {
+            shared.close(end);
             return;
         }
     }
+}
+
+/// Writes and reads what the socket is ready for.
+fn exchange(shared: &Shared, ready: Ready) -> Result<(), End> {
+    let written = if ready.is_writable() { shared.flush(&mut shared.lock(), Attempt::WhenReady) } else { Ok(()) };
+    // Even when writing failed there may be answers to read.
+    if ready.is_readable() || ready.is_read_closed() {
+        shared.read()?;
+    }
+    Ok(written?)
 }
 
 fn send_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
@@ -439,3 +493,6 @@ impl TryFrom<Raw> for OwnedFd {
         Ok(raw.stream.into_std()?.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! A connection that carries ttrpc calls.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_proto::ttrpc::{Call, Server, Status};
 use rustix::io::Errno;
@@ -20,6 +20,20 @@ pub struct Connection {
     watched: EventFlags,
 }
 
+/// A connection between two calls, of which nothing else is known than the number of the last one.
+#[derive(Debug)]
+pub struct Resting {
+    socket: OwnedFd,
+    server: Server,
+}
+
+impl Resting {
+    /// One on which nothing was ever said.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, server: Server::default() }
+    }
+}
+
 /// Whether the other side may still send calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -32,9 +46,15 @@ pub enum Side {
 impl Connection {
     /// Takes over a connected socket.
     pub fn new(poll: &Poll, number: u32, socket: OwnedFd) -> io::Result<Self> {
+        Self::resume(poll, number, Resting::new(socket))
+    }
+
+    /// Takes a connection up again.
+    pub fn resume(poll: &Poll, number: u32, resting: Resting) -> io::Result<Self> {
+        let Resting { socket, server } = resting;
         crate::stdio::set_nonblocking(socket.as_fd())?;
         poll.watch(&socket, Key::Connection(number), EventFlags::IN)?;
-        Ok(Self { number, socket, server: Server::default(), received: Vec::new(), watched: EventFlags::IN })
+        Ok(Self { number, socket, server, received: Vec::new(), watched: EventFlags::IN })
     }
 
     /// Reads what is there.
@@ -100,6 +120,18 @@ impl Connection {
         side
     }
 
+    /// Whether every descriptor that came along was taken.
+    pub fn has_taken_all(&self) -> bool {
+        self.received.is_empty()
+    }
+
+    /// Watches it no more, and forgets all that was said. `None` if anything is under way.
+    pub fn rest(self, poll: &Poll) -> Option<Resting> {
+        poll.forget(&self.socket);
+        let server = self.server.rested()?;
+        self.received.is_empty().then_some(Resting { socket: self.socket, server })
+    }
+
     /// Gives the connection up: its socket, what was received beyond the last call, and what is still to be sent.
     pub fn into_parts(self, poll: &Poll) -> (OwnedFd, Vec<u8>, Vec<u8>) {
         poll.forget(&self.socket);
@@ -113,5 +145,11 @@ impl Connection {
         if flags != self.watched && poll.change(&self.socket, Key::Connection(self.number), flags).is_ok() {
             self.watched = flags;
         }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

@@ -261,8 +261,12 @@ mod tests {
         let opened = open(Names { stdout, ..Names::default() }, OWNER).unwrap();
         rustix::io::write(opened.stdout.as_ref().unwrap(), b"text\n").unwrap();
         drop(opened);
-        rustix::process::wait(rustix::process::WaitOptions::empty()).unwrap();
-        let text = std::fs::read_to_string(&out).unwrap();
-        assert_eq!(text, format!("tests/abc {}\ntext\n", out.display()));
+        // Not waited for as a child: the tests beside this one have children too.
+        let written = format!("tests/abc {}\ntext\n", out.display());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while std::fs::read_to_string(&out).ok().as_ref() != Some(&written) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", std::fs::read_to_string(&out));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::log::Log;
 use crate::origin::Origin;
 use crate::process::{MAIN, Process};
 use crate::service::{framing_of, reply, size_of};
-use crate::shim::{Chore, Reply, Shim};
+use crate::shim::{Chore, Leaving, Reply, Shim};
 use crate::stdio::StdinMode;
 use crate::task::{NewTask, Streams, Task, raw};
 
@@ -25,6 +25,12 @@ impl Shim {
     pub(crate) fn launch(&mut self, connection: u32, request: &LaunchRequest) -> Result<Reply, Status> {
         if self.task.is_some() {
             return Err(Status::new(Code::AlreadyExists, "this shim has launched its container"));
+        }
+        if self.leaving != Leaving::Stays {
+            return Err(Status::new(Code::Unavailable, "this shim is about to end"));
+        }
+        if let Some(reuse) = &self.origin.reuse {
+            reuse.show(&request.id);
         }
         let descriptors = self.take_received(connection);
         match self.try_launch(request, descriptors) {

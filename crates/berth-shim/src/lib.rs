@@ -2,7 +2,7 @@
 //!
 //! It owns what the container needs to live when nobody else is there: its streams, its log file, its exit status. It is
 //! one synchronous process with one thread and one loop ([`shim`]). Berth's manager has it forked from a [`zygote`] and
-//! speaks `berth.shim.v1` with it; containerd starts it with `start` and speaks its Task service. With `--launch` it is one shim without a
+//! speaks `berth.shim.v1` with it, and such a shim may serve another container afterwards ([`reuse`]); containerd starts it with `start` and speaks its Task service. With `--launch` it is one shim without a
 //! zygote, on one end of a socket as its stdin. Both services are served on every connection.
 //!
 //! Not here: policies (restart, health, time limits), which belong to the manager; networks; images.
@@ -24,10 +24,12 @@ mod poll;
 mod process;
 mod publisher;
 mod records;
+mod reuse;
 mod service;
 mod shim;
 mod stdio;
 mod streams;
+mod surroundings;
 mod task;
 mod task_service;
 mod zygote;
@@ -41,6 +43,7 @@ use bootstrap::{Action, Arguments};
 use listener::Listener;
 use origin::Origin;
 use publisher::Publisher;
+use reuse::Blank;
 use shim::Shim;
 
 /// Runs the program `berth-shim` (`containerd-shim-berth-v2`); `args` are without its name.
@@ -83,9 +86,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
 /// Serves whoever holds the other end of stdin.
 fn serve_launcher() -> io::Result<()> {
     let socket = take_stdin()?;
-    let mut shim = Shim::begin(Origin::find()?)?;
-    shim.adopt(socket)?;
-    shim.run()
+    Shim::new(Blank::new(Origin::find()?, socket))?.run().map(drop)
 }
 
 /// Serves containerd on the socket that `start` has bound and left as stdin.
@@ -98,7 +99,7 @@ fn serve_containerd(arguments: &Arguments) -> io::Result<()> {
         shim.publisher = Some(Publisher::new(&events, &arguments.namespace));
     }
     shim.listen(listener)?;
-    shim.run()
+    shim.run().map(drop)
 }
 
 /// The descriptor that was stdin, so that its number can be had for something else.

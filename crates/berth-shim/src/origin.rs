@@ -7,6 +7,7 @@ use berth_sys::heap::Stack;
 use rustix::process::{DumpableBehavior, Signal};
 
 use crate::placement::{self, PlacementError};
+use crate::reuse::Reuse;
 
 /// Made once in a process; each shim that is forked from it has a copy.
 pub struct Origin {
@@ -14,6 +15,8 @@ pub struct Origin {
     pub layout: Layout,
     /// The stack of its one thread.
     pub stack: Stack,
+    /// Where it may serve more than one container.
+    pub reuse: Option<Reuse>,
     /// The cgroup it has entered.
     cgroup: Option<String>,
 }
@@ -30,7 +33,7 @@ impl Origin {
         berth_sys::signalfd::ignore(Signal::HUP.as_raw())?;
         berth_sys::signalfd::ignore(Signal::INT.as_raw())?;
         let layout = Layout::probe().map_err(io::Error::other)?;
-        Ok(Self { layout, stack: Stack::find(), cgroup: None })
+        Ok(Self { layout, stack: Stack::find(), reuse: None, cgroup: None })
     }
 
     /// Enters a cgroup, if it is not there yet; the empty path is where one is.

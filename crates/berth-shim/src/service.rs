@@ -30,7 +30,7 @@ impl Shim {
             "Stats" => self.stats(),
             "Processes" => self.processes(),
             "LogStatus" => self.log_status(),
-            "Shutdown" => self.shutdown(decode::<api::ShutdownRequest>(payload)?.force),
+            "Shutdown" => self.shutdown(connection, decode(payload)?),
             other => Err(Status::new(Code::Unimplemented, format!("method {}.{other}", api::SERVICE))),
         }
     }
@@ -209,7 +209,9 @@ impl Shim {
         reply(&status)
     }
 
-    fn shutdown(&mut self, force: bool) -> Result<Reply, Status> {
+    fn shutdown(&mut self, connection: u32, request: api::ShutdownRequest) -> Result<Reply, Status> {
+        let api::ShutdownRequest { force, stay } = request;
+        let may_stay = stay && !force && self.leaving == Leaving::Stays;
         if let Some(task) = &mut self.task {
             if !task.is_over() {
                 if !force {
@@ -220,7 +222,7 @@ impl Shim {
             self.end_streams(crate::process::MAIN);
         }
         self.leave();
-        reply(&api::ShutdownResponse {})
+        reply(&api::ShutdownResponse { stays: may_stay && self.stay(connection) })
     }
 
     /// Kills the container and waits for its end, which every living container has.

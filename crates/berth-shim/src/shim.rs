@@ -18,6 +18,7 @@ use crate::origin::Origin;
 use crate::poll::{EventFlags, Key, Poll};
 use crate::process::{Exit, Life, MAIN, Process};
 use crate::publisher::Publisher;
+use crate::reuse::Blank;
 use crate::stdio::Stream;
 use crate::task::{Task, now};
 
@@ -57,6 +58,8 @@ pub enum Leaving {
     AfterExit,
     /// As soon as everything has been said.
     Now,
+    /// Not for good: once everything has been said it is as before its container, and another one may come.
+    ForTheNext,
 }
 
 /// Work that nobody waits for.
@@ -114,6 +117,15 @@ pub struct TakeOver {
 }
 
 impl Shim {
+    /// A shim that waits on its connection to hear what to launch.
+    pub fn new(blank: Blank) -> io::Result<Self> {
+        let Blank { origin, connection } = blank;
+        let mut shim = Self::begin(origin)?;
+        let number = shim.next_number();
+        shim.connections.push(Connection::resume(&shim.poll, number, connection)?);
+        Ok(shim)
+    }
+
     /// A shim without a container.
     pub fn begin(origin: Origin) -> io::Result<Self> {
         // Orphans of the container come to us, not to init.
@@ -138,8 +150,8 @@ impl Shim {
         })
     }
 
-    /// Serves until the shim has to leave.
-    pub fn run(mut self) -> io::Result<()> {
+    /// Serves until the shim has to leave; gives what is left of one that stays for another container.
+    pub fn run(mut self) -> io::Result<Option<Blank>> {
         while !self.has_left() {
             let events = self.poll.wait(self.patience())?;
             for (key, flags) in events.iter() {
@@ -152,7 +164,7 @@ impl Shim {
                 self.perform(chore);
             }
         }
-        Ok(())
+        Ok(if self.leaving == Leaving::ForTheNext { self.into_blank() } else { None })
     }
 
     /// Serves calls on a connected socket.
@@ -177,7 +189,7 @@ impl Shim {
 
     fn has_left(&self) -> bool {
         let said = self.connections.iter().all(|connection| !connection.has_outgoing());
-        self.leaving == Leaving::Now && said && self.clients.is_empty()
+        matches!(self.leaving, Leaving::Now | Leaving::ForTheNext) && said && self.clients.is_empty()
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -252,7 +264,11 @@ impl Shim {
                     if self.task.as_ref().is_none_or(Task::is_over) { Leaving::Now } else { Leaving::AfterExit };
             }
         }
-        // One signal may stand for many children.
+        self.reap_all();
+    }
+
+    /// Takes the status of every child that is gone: one signal may stand for many.
+    pub(crate) fn reap_all(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             self.reap(pid, status);
         }

@@ -42,6 +42,8 @@ pub struct Task {
     oom_kills: u64,
     /// Its processes do not die with the first one.
     shares_pids: bool,
+    /// Whether something of it could not be removed.
+    remains: bool,
 }
 
 /// What a container is made of.
@@ -126,6 +128,7 @@ impl Task {
             oom: None,
             oom_kills: 0,
             shares_pids: shares_pids(&spec),
+            remains: false,
         })
     }
 
@@ -326,9 +329,14 @@ impl Task {
         self.oom = None;
         if let Some(mut container) = self.container.take() {
             // What cannot be removed now is found by the manager, which looks for what nobody owns.
-            let _ = container.delete();
+            self.remains = !container.delete().is_ok_and(|failed| failed.is_empty());
         }
         self.mount_namespace = None;
+    }
+
+    /// Whether nothing is left of it outside the shim.
+    pub fn is_removed(&self) -> bool {
+        self.container.is_none() && !self.remains
     }
 
     /// Starts to watch for a lack of memory.

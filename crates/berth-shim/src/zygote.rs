@@ -15,14 +15,14 @@ use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
 use crate::origin::Origin;
-use crate::shim::Shim;
+use crate::reuse::{Blank, Reuse};
 
 /// The word that starts one; after it come the shims' cgroup, and blanks as room for the words that `ps` shows of shims.
 pub const WORD: &str = "--zygote";
 /// The longest message: an id.
 const LONGEST: usize = 256;
 
-/// Forks shims until the engine has gone; in a shim it returns when that has done its work.
+/// Forks shims until the engine has gone; in a shim it returns when that has done all its work.
 pub fn serve(cgroup: &str) -> io::Result<()> {
     let title = Title::find()?;
     let mut origin = Origin::find()?;
@@ -33,14 +33,14 @@ pub fn serve(cgroup: &str) -> io::Result<()> {
     berth_sys::signalfd::ignore(Signal::CHILD.as_raw())?;
     // The first digest asks the processor what it can do, which in a virtual machine takes as long as many digests.
     let _ = Sha256::digest([]);
+    origin.reuse = Some(Reuse::of_here(title)?);
     berth_sys::heap::release_unused(origin.stack);
     berth_sys::heap::release_program();
     while let Some((id, socket)) = next_launch()? {
         match CloneRequest::default().run() {
             Ok(Cloned::Parent { .. }) => {}
             Ok(Cloned::Child) => {
-                title.set(["berth-shim", "-id", &id]);
-                return be_shim(origin, socket);
+                return be_shim(origin, id, socket);
             }
             Err(error) => refuse(&socket, &error),
         }
@@ -68,12 +68,16 @@ fn next_launch() -> io::Result<Option<(String, OwnedFd)>> {
 }
 
 /// The life of a shim. Its descriptors take the place of the zygote's, whose socket is closed by that.
-fn be_shim(origin: Origin, socket: OwnedFd) -> io::Result<()> {
+fn be_shim(origin: Origin, id: String, socket: OwnedFd) -> io::Result<()> {
+    // From here on what is freed is wiped. The id is the first that is of a container.
+    berth_sys::wiping::begin();
+    if let Some(reuse) = &origin.reuse {
+        reuse.show(&id);
+    }
+    drop(id);
     rustix::process::setsid()?;
     berth_sys::signalfd::restore(Signal::CHILD.as_raw())?;
-    let mut shim = Shim::begin(origin)?;
-    shim.adopt(socket)?;
-    shim.run()
+    Blank::new(origin, socket).serve_all()
 }
 
 /// Tells the engine why there is no shim, as a shim would: by the answer to its first call.

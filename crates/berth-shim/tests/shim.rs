@@ -67,8 +67,7 @@ fn the_shim_outlives_its_manager_and_serves_the_next() {
         let exit: api::WaitResponse = rig::call(&client, "Wait", &api::WaitRequest::default()).await.unwrap();
         assert_eq!(exit.exit_code, 3);
         assert_eq!(rig.log(), [("stdout", "after\n"), ("stdout", "before\n")].map(rig::owned));
-        let _: api::ShutdownResponse =
-            rig::call(&client, "Shutdown", &api::ShutdownRequest { force: false }).await.unwrap();
+        let _: api::ShutdownResponse = rig::call(&client, "Shutdown", &api::ShutdownRequest::default()).await.unwrap();
     });
 }
 
@@ -220,7 +219,7 @@ fn pause_signals_limits_and_numbers_go_through() {
         let invalid = api::KillRequest { signal: 99, ..Default::default() };
         let error = rig.call::<_, api::KillResponse>("Kill", &invalid).await.unwrap_err();
         assert_eq!(error.to_string(), "invalid signal: 99");
-        let early = rig.call::<_, api::ShutdownResponse>("Shutdown", &api::ShutdownRequest { force: false }).await;
+        let early = rig.call::<_, api::ShutdownResponse>("Shutdown", &api::ShutdownRequest::default()).await;
         assert!(early.unwrap_err().to_string().ends_with("is running"));
         tokio::time::sleep(Duration::from_millis(200)).await;
         let _: api::KillResponse =

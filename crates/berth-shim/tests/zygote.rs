@@ -8,41 +8,10 @@ mod rig;
 use berth_proto::client::Client;
 use berth_proto::shim as api;
 use rig::Rig;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-
-struct Zygote {
-    socket: OwnedFd,
-    process: Child,
-}
-
-impl Zygote {
-    fn start(cgroup: &str) -> Self {
-        let (socket, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let room = " ".repeat(100);
-        let mut command = Command::new(rig::program());
-        let process = command.args(["--zygote", cgroup, &room]).stdin(Stdio::from(theirs)).spawn().unwrap();
-        Self { socket, process }
-    }
-
-    fn fork(&self, id: &str) -> Client {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        berth_sys::fdpass::send(self.socket.as_fd(), id.as_bytes(), &[theirs.as_fd()]).unwrap();
-        Client::from_std(ours).unwrap()
-    }
-
-    /// As when its engine dies.
-    fn end(mut self) {
-        drop(self.socket);
-        assert!(self.process.wait().unwrap().success());
-    }
-}
+use rig::zygote::{Zygote, gone, words};
 
 async fn shut_down(client: &Client) {
-    let _: api::ShutdownResponse = rig::call(client, "Shutdown", &api::ShutdownRequest { force: false }).await.unwrap();
+    let _: api::ShutdownResponse = rig::call(client, "Shutdown", &api::ShutdownRequest::default()).await.unwrap();
 }
 
 #[test]
@@ -59,8 +28,7 @@ fn a_forked_shim_outlives_its_zygote_and_says_whose_it_is() {
         let client = zygote.fork(&request.id);
         let launched: api::LaunchResponse = client.call_with_fds(api::SERVICE, "Launch", &request, &[]).await.unwrap();
         zygote.end();
-        let words = std::fs::read_to_string(format!("/proc/{}/cmdline", launched.shim_pid)).unwrap();
-        assert_eq!(words.trim_end_matches('\0').replace('\0', " "), format!("berth-shim -id {}", request.id));
+        assert_eq!(words(launched.shim_pid), format!("berth-shim -id {}", request.id));
         let open = rig::descriptors(launched.shim_pid);
         assert!(open.len() <= 12, "{open:?}");
         let _: api::CloseStdinResponse =
@@ -69,9 +37,7 @@ fn a_forked_shim_outlives_its_zygote_and_says_whose_it_is() {
         assert_eq!(end.exit_code, 3);
         shut_down(&client).await;
         // Its end is nobody's to reap but init's; its socket goes before it does.
-        while std::path::Path::new(&format!("/proc/{}/fd/0", launched.shim_pid)).exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        gone(launched.shim_pid).await;
     });
     rig.assert_nothing_is_left();
 }

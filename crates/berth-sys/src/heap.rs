@@ -62,8 +62,7 @@ fn read_only_range(line: &str) -> Option<(usize, usize)> {
 #[inline(never)]
 fn release_stack(stack: Stack) {
     let here = 0u8;
-    // SAFETY: asks for a number.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.unsigned_abs() as usize;
+    let page = page_size();
     // This frame, those of the calls it makes, and what the ABI lets a leaf use below them stay within the pages kept.
     let end = (std::hint::black_box(&raw const here).addr() & !(page - 1)).saturating_sub(2 * page);
     let Some(start) = stack.bottom.filter(|start| *start < end) else { return };
@@ -72,6 +71,71 @@ fn release_stack(stack: Stack) {
     unsafe {
         libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_DONTNEED);
     }
+}
+
+/// How much of the stack is overwritten where it is; what lies deeper is dropped. A launch seldom goes deeper, and each dropped page costs a fault.
+const NEAR: usize = 64 * 1024;
+
+/// Overwrites or drops all of the stack below the caller's own frame, so that nothing is left there of the calls that have returned.
+///
+/// Says whether it could: not where the bottom of the stack was not found.
+#[inline(always)] // From the caller's frame on: one of our own could cover remains.
+#[must_use]
+pub fn wipe_stack(stack: Stack) -> bool {
+    let reached = drop_far_stack(stack);
+    wipe_near_stack();
+    reached
+}
+
+/// Drops what lies deeper than [`NEAR`], and up to two pages more.
+#[inline(never)]
+fn drop_far_stack(stack: Stack) -> bool {
+    let here = 0_u8;
+    let here = std::hint::black_box(&raw const here).addr();
+    let Some(bottom) = stack.bottom.filter(|bottom| here - bottom > 2 * NEAR) else { return false };
+    let page = page_size();
+    let end = (here - NEAR + 2 * page) & !(page - 1);
+    // SAFETY: the range lies within this thread's own stack, far below its stack pointer, where nothing is alive. What was never mapped gives
+    // ENOMEM after the rest was done.
+    unsafe { libc::madvise(std::ptr::without_provenance_mut(bottom), end - bottom, libc::MADV_DONTNEED) };
+    true
+}
+
+#[inline(always)]
+fn wipe_near_stack() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: below the stack pointer nothing is alive: the compiler keeps nothing there across assembly that may use the stack, and no signal
+    // has a handler on it that could return. The stack is known to reach that far down, and the kernel maps what is missing.
+    unsafe {
+        std::arch::asm!(
+            "mov rdi, rsp",
+            "sub rdi, rcx",
+            "rep stosb",
+            inout("rcx") NEAR => _,
+            inout("eax") 0 => _,
+            out("rdi") _,
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; the stack pointer is a multiple of 16 always.
+    unsafe {
+        std::arch::asm!(
+            "mov {place}, sp",
+            "sub {end}, {place}, {length}",
+            "2:",
+            "stp xzr, xzr, [{place}, #-16]!",
+            "cmp {place}, {end}",
+            "b.hi 2b",
+            length = in(reg) NEAR,
+            place = out(reg) _,
+            end = out(reg) _,
+        );
+    }
+}
+
+fn page_size() -> usize {
+    // SAFETY: asks for a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.unsigned_abs() as usize
 }
 
 /// The lowest address of the calling thread's stack, as far as it may grow.
@@ -86,6 +150,14 @@ fn stack_bottom() -> Option<usize> {
         }
         let found = libc::pthread_attr_getstack(&raw const attributes, &raw mut bottom, &raw mut size) == 0;
         libc::pthread_attr_destroy(&raw mut attributes);
+        // musl tells how far the first thread's stack reaches now, not how far it may grow.
+        #[cfg(target_env = "musl")]
+        if libc::getpid() == libc::gettid() {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            let limited =
+                libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+            return (found && limited).then(|| (bottom.addr() + size).saturating_sub(limit.rlim_cur as usize));
+        }
         found.then(|| bottom.addr())
     }
 }
@@ -108,6 +180,38 @@ mod tests {
         assert_eq!(read_only_range("00400000-00402000 r--p 00000000 08:01 7 /bin/x"), Some((0x40_0000, 0x2000)));
         assert_eq!(read_only_range("00400000-00402000 r--p 00009000 08:01 7 /bin/x"), None);
         assert_eq!(read_only_range("00400000-00402000 rw-p 00000000 08:01 7 /bin/x"), None);
+    }
+
+    /// How many bytes of a pattern the kernel finds on the stack within some distance below this call.
+    #[inline(never)]
+    fn remains(pattern: u8, distance: usize) -> usize {
+        use std::os::unix::fs::FileExt;
+        let mut bytes = vec![0; distance];
+        let here = std::hint::black_box(&raw const pattern).addr();
+        std::fs::File::open("/proc/self/mem").unwrap().read_exact_at(&mut bytes, (here - distance) as u64).unwrap();
+        bytes.iter().filter(|byte| **byte == pattern).count()
+    }
+
+    #[inline(never)]
+    fn fill(pattern: u8, depth: usize) -> usize {
+        let filled = std::hint::black_box([pattern; 4096]);
+        if depth == 0 { usize::from(filled[7]) } else { fill(pattern, depth - 1) + usize::from(filled[9]) }
+    }
+
+    #[test]
+    fn nothing_is_left_on_a_wiped_stack() {
+        const PATTERN: u8 = 0xa7;
+        let stack = Stack::find();
+        // Near, and farther than is overwritten.
+        for pages in [10, 60] {
+            let distance = pages * 4096;
+            fill(PATTERN, pages + 2);
+            assert!(remains(PATTERN, distance) > distance / 2);
+            assert!(wipe_stack(stack));
+            // Single bytes are also those of what runs since.
+            assert!(remains(PATTERN, distance) < 64, "{}", remains(PATTERN, distance));
+        }
+        assert!(!wipe_stack(Stack { bottom: None }));
     }
 
     #[test]

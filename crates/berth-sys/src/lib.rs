@@ -27,3 +27,4 @@ pub mod signalfd;
 pub mod socket_filter;
 pub mod spawn;
 pub mod title;
+pub mod wiping;

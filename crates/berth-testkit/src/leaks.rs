@@ -39,8 +39,7 @@ pub(crate) fn with_the_daemon(sandbox: &Sandbox) -> Vec<String> {
     for cgroup in sandbox.cgroups() {
         let children = names_in(&cgroup).filter(|name| name.len() == 64 && cgroup.join(name).is_dir());
         found.extend(children.map(|name| format!("cgroup {}", cgroup.join(name).display())));
-        // What shims are forked from lives as long as its daemon.
-        found.extend(processes_in(&cgroup.join("shims")).into_iter().filter(|process| !process.contains("--zygote")));
+        found.extend(processes_in(&cgroup.join("shims")).into_iter().filter(|process| !belongs_to_the_daemon(process)));
     }
     found
 }
@@ -78,6 +77,11 @@ fn files_beneath(directory: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// What shims are forked from, and shims that wait for another container, live as long as their daemon at most.
+fn belongs_to_the_daemon(process: &str) -> bool {
+    process.contains("--zygote") || process.contains("--idle")
+}
+
 /// Processes of a control group, with their command lines.
 fn processes_in(cgroup: &Path) -> Vec<String> {
     let pids = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
@@ -106,10 +110,6 @@ pub(crate) fn on_record(sandbox: &Sandbox) -> Vec<String> {
 /// What a daemon leaves: while it runs, it keeps devices ready for the next containers.
 pub(crate) fn without_the_daemon(sandbox: &Sandbox) -> Vec<String> {
     let mut found = Vec::new();
-    for cgroup in sandbox.cgroups() {
-        // The daemon's helper that starts shims is there as long as the daemon is.
-        found.extend(processes_in(&cgroup.join("shims")).into_iter().filter(|process| !process.contains("--zygote")));
-    }
     let links = sandbox.shell("ip -o link show type veth");
     found.extend(links.lines().map(|line| format!("network device {line}")));
     found.extend(other_mounts(sandbox));

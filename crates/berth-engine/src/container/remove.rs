@@ -54,6 +54,7 @@ impl Container {
         }
         self.engine.publish(&self.view(), "kill", [("signal", "9".to_owned())]);
         let exit = shim.wait("").await;
+        drop(shim); // Who ends it is to be the only one that has it: then it may serve another container.
         self.leaving = false;
         self.ended(exit?).await
     }

@@ -24,7 +24,7 @@ use super::Container;
 use crate::{
     EngineError, blocking, bundle, clock, lending, logs, name_service,
     network::{self, Attachment},
-    shim::{LaunchError, Shim},
+    shim::{self, Afterwards, LaunchError, Shim},
     view::{ContainerView, MountPointKind},
 };
 
@@ -68,8 +68,8 @@ impl Container {
         if !lending::keeps_its_files(view) {
             engine.snapshots.share(&view.id);
         }
-        // The shim is born while its bundle is written: a process takes as long as some files.
-        let shim = engine.launcher.fork(&view.id).map_err(LaunchError::Broken)?;
+        // Where none waits the shim is born while its bundle is written: a process takes as long as some files.
+        let shim = engine.launcher.shim_for(&view.id).map_err(LaunchError::Broken)?;
         let prepared = {
             let (engine, view) = (Arc::clone(&engine), Arc::clone(view));
             blocking(move || prepare(&engine, &view)).await.map_err(LaunchError::Broken)?
@@ -86,7 +86,9 @@ impl Container {
             request.attaches.push(LaunchAttach { streams: Some(attach.streams), fd });
             descriptors.push(attach.socket.as_fd());
         }
-        let (shim, response) = match shim.launch(request, &descriptors).await {
+        let alone = shim::leaves_its_shim_alone(&view.spec.host);
+        let afterwards = if alone { Afterwards::Waits } else { Afterwards::Ends };
+        let (shim, response) = match shim.launch(request, &descriptors, afterwards).await {
             Err(LaunchError::Broken(error)) => {
                 // It may have come as far as the container's mounts.
                 engine.snapshots.share(&view.id);

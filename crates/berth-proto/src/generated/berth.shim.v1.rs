@@ -309,9 +309,16 @@ pub struct ShutdownRequest {
     /// Also when the container still runs: it is killed first.
     #[prost(bool, tag = "1")]
     pub force: bool,
+    /// Stay for another Launch on this connection, if nothing of the container is left.
+    #[prost(bool, tag = "2")]
+    pub stay: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ShutdownResponse {}
+pub struct ShutdownResponse {
+    /// The shim is as it was before its container and waits for another Launch. Otherwise it ends.
+    #[prost(bool, tag = "1")]
+    pub stays: bool,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum State {

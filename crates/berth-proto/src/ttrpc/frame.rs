@@ -146,6 +146,12 @@ impl Decoder {
         Some(Frame::Whole(header, body))
     }
 
+    /// Whether it is between two frames.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.skip == 0
+    }
+
     /// Gives back what was received beyond the last frame: the connection has changed hands.
     #[must_use]
     pub fn into_rest(self) -> Vec<u8> {

@@ -96,6 +96,13 @@ impl Server {
         (self.decoder.into_rest(), self.outgoing)
     }
 
+    /// The server as it is between two calls: it only knows the number of the last one. `None` if anything is under way.
+    #[must_use]
+    pub fn rested(self) -> Option<Self> {
+        let rests = self.decoder.is_empty() && self.outgoing.is_empty();
+        rests.then(|| Self { last_stream: self.last_stream, ..Self::default() })
+    }
+
     fn refuse(&mut self, stream: u32, code: Code, text: impl Into<String>) {
         let response = Response { status: Some(Status::new(code, text)), payload: Vec::new() };
         encode(stream, Kind::Response, 0, &response, &mut self.outgoing).expect("a refusal is short");

@@ -1,5 +1,8 @@
 //! A shim with its bundle in a temporary directory, and the few calls that tests make all the time.
 
+#[allow(dead_code, reason = "for those who fork shims")]
+pub mod zygote;
+
 use berth_proto::client::{CallError, Client};
 use berth_proto::shim as api;
 use prost::Message;
@@ -143,7 +146,7 @@ impl Rig {
     }
 
     pub async fn shut_down(&self) {
-        let _: api::ShutdownResponse = self.call("Shutdown", &api::ShutdownRequest { force: false }).await.unwrap();
+        let _: api::ShutdownResponse = self.call("Shutdown", &api::ShutdownRequest::default()).await.unwrap();
         let status = self.shim.borrow_mut().take().unwrap().wait().unwrap();
         assert!(status.success(), "{status}");
     }
