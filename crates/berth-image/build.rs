@@ -7,7 +7,10 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
     let output = PathBuf::from(variable("OUT_DIR")).join("hello");
+    // Start files come with a musl target; with others the word would turn off the linker that comes with the compiler.
+    let start_files = (variable("CARGO_CFG_TARGET_ENV") == "musl").then_some("-Clink-self-contained=no");
     let status = Command::new(variable("RUSTC"))
+        .args(start_files)
         .args([
             "--edition=2024",
             "--crate-type=bin",

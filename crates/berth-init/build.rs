@@ -28,6 +28,10 @@ fn main() {
         .arg("-o")
         .arg(&output)
         .arg(SOURCE);
+    // Start files come with a musl target; with others the word would turn off the linker that comes with the compiler.
+    if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+        compiler.arg("-Clink-self-contained=no");
+    }
     // A cross build names its linker for this crate's target; the freestanding program wants the same.
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         compiler.arg(format!("-Clinker={linker}"));

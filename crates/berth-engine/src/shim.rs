@@ -174,7 +174,8 @@ impl Newborn {
 }
 
 /// Without its cache of freed pieces, which count as used, glibc's allocator can give back most of what a start needed (tunables in its manual).
-const ZYGOTE_ENVIRONMENT: &[&str] = &["GLIBC_TUNABLES=glibc.malloc.tcache_count=0"];
+const ZYGOTE_ENVIRONMENT: &[&str] =
+    if cfg!(target_env = "gnu") { &["GLIBC_TUNABLES=glibc.malloc.tcache_count=0"] } else { &[] };
 
 /// Starts a zygote and gives its socket. It ends when that is closed, be it by our death.
 fn start_zygote(program: &OwnedFd, nothing: &OwnedFd, cgroup: &str) -> io::Result<OwnedFd> {

@@ -23,13 +23,15 @@ pub fn release_unused(stack: Stack) {
     release_stack(stack);
 }
 
-/// Gives freed memory of the allocator back to the system, in a process with threads too. See malloc_trim(3).
+/// Gives freed memory of the allocator back to the system, in a process with threads too. See malloc_trim(3); musl has none, and another allocator.
 pub fn release_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches only the allocator's own free memory, under its locks.
     unsafe {
         libc::malloc_trim(0);
     }
+    #[cfg(target_env = "musl")]
+    crate::allocator::release();
 }
 
 /// Lets go of the pages of the program file that are mapped by now; what is used again is mapped again, from memory. See madvise(2).

@@ -4,6 +4,8 @@
 //! offers safely is used from there and not wrapped again.
 #![allow(unsafe_code, reason = "the one crate that may: every block says why it is sound")]
 
+#[cfg(target_env = "musl")]
+mod allocator;
 pub mod bpf;
 pub mod clone;
 pub mod exec;
@@ -12,6 +14,8 @@ pub mod fdpass;
 pub mod heap;
 pub mod memfd;
 pub mod mount;
+#[cfg(target_env = "musl")]
+mod musl;
 pub mod namespace;
 pub mod netns;
 pub mod packet;
@@ -22,7 +26,6 @@ pub mod rooted;
 pub mod scheduling;
 pub mod seccomp;
 pub mod session;
-pub mod signal;
 pub mod signalfd;
 pub mod socket_filter;
 pub mod spawn;

@@ -24,16 +24,16 @@ impl SignalFd {
     /// # Errors
     /// `EINVAL` for a number that is no signal; else those of signalfd(2).
     pub fn new(signals: &[i32]) -> io::Result<Self> {
-        let mask = set_of(signals)?;
-        // SAFETY: installs a set made in local memory; the old one is not asked for.
-        if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()) } != 0 {
+        let set = set_of(signals)?;
+        let (set, none) = (&raw const set, std::ptr::null_mut::<KernelSet>());
+        // SAFETY: the kernel reads one set, made in local memory; the old one is not asked for.
+        if unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, set, none, size_of::<KernelSet>()) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the set is initialised and only read; the call touches no memory else.
-        let fd = unsafe { libc::signalfd(-1, &raw const mask, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+        // SAFETY: the kernel reads one set.
+        let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, set, size_of::<KernelSet>(), flags) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
         // SAFETY: a new descriptor that nobody else owns.
         Ok(Self(Place::Own(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
@@ -76,18 +76,15 @@ impl AsFd for SignalFd {
     }
 }
 
-fn set_of(signals: &[i32]) -> io::Result<libc::sigset_t> {
-    // SAFETY: all zeroes is a valid set, and every call gets a pointer to it.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for &signal in signals {
-            if libc::sigaddset(&raw mut set, signal) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        Ok(set)
-    }
+/// The kernel's own set, a bit for each signal. A C library's refuses the real-time signals that it uses itself; musl's are up to 34, one that
+/// programs send.
+type KernelSet = u64;
+
+fn set_of(signals: &[i32]) -> io::Result<KernelSet> {
+    signals.iter().try_fold(0, |set, signal| match signal {
+        1..=64 => Ok(set | 1 << (signal - 1)),
+        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    })
 }
 
 /// The signal of a number, real-time ones included, to be sent to another process. `None` for what is no signal of Linux.
@@ -128,11 +125,15 @@ mod tests {
 
     #[test]
     fn a_blocked_signal_waits_in_the_descriptor() {
-        let signals = SignalFd::new(&[libc::SIGUSR2]).unwrap();
-        assert_eq!(signals.take().unwrap(), None);
-        // SAFETY: sends a signal to the calling thread, which has just blocked it.
-        unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2) };
-        assert_eq!(signals.take().unwrap(), Some(libc::SIGUSR2));
+        /// The first real-time signal that programs may use under glibc.
+        const SIGRTMIN: i32 = 34;
+        let signals = SignalFd::new(&[libc::SIGUSR2, SIGRTMIN]).unwrap();
+        for signal in [libc::SIGUSR2, SIGRTMIN] {
+            assert_eq!(signals.take().unwrap(), None);
+            // SAFETY: sends a signal to the calling thread, which has just blocked it.
+            unsafe { libc::syscall(libc::SYS_tkill, libc::gettid(), signal) };
+            assert_eq!(signals.take().unwrap(), Some(signal));
+        }
         assert_eq!(signals.take().unwrap(), None);
     }
 

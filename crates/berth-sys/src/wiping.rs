@@ -1,15 +1,20 @@
-//! The allocator of every program here: the system's, which on request overwrites what is given back.
+//! The allocator of every program here: the system's, or with musl our own, which on request overwrites what is given back.
 //!
 //! A process that serves one owner after another begins to wipe before the first: then nothing of one is found in its free memory, nor in
 //! that of a process forked from it, by the time it serves the next. The account says whether everything was given back. What the C library
 //! allocates for itself goes past it; of that our code uses directory streams, which hold names and not content.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(not(target_env = "musl"))]
+use std::alloc::System as Inner;
+use std::alloc::{GlobalAlloc, Layout};
 use std::arch::asm;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+#[cfg(target_env = "musl")]
+use crate::allocator::Heap as Inner;
+
 #[global_allocator]
-static ALLOCATOR: Wiping<System> = Wiping::over(System);
+static ALLOCATOR: Wiping<Inner> = Wiping::over(Inner);
 
 /// Another allocator, whose freed memory is wiped once it was told to.
 #[derive(Debug)]
@@ -148,6 +153,7 @@ unsafe fn wipe(block: *mut u8, size: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::alloc::System;
     use std::sync::Mutex;
 
     /// Remembers what was in the blocks that were given back to it.

@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_sys::pty;
-use berth_sys::signal;
-use berth_sys::signalfd::SignalFd;
+use berth_sys::signalfd::{SignalFd, signal_to_send};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
@@ -86,7 +85,7 @@ impl Session {
             match (number, relay) {
                 (SIGWINCH, Some(relay)) => copy_size(relay.master),
                 _ => {
-                    if let Some(signal) = signal::from_number(number) {
+                    if let Some(signal) = signal_to_send(number) {
                         let _ = rustix::process::pidfd_send_signal(pidfd, signal); // It may be gone just now.
                     }
                 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use berth_oci::runtime::Status;
-use berth_sys::signal;
+use berth_sys::signalfd::signal_to_send;
 
 use super::arguments::{Flag, HELP, Parsed};
 use super::{Command, Context, Failure};
@@ -25,7 +25,7 @@ fn run(context: &Context, parsed: &Parsed) -> Result<ExitCode, Failure> {
         _ => return Err(Failure::Usage("\"kill\" requires a maximum of 2 arguments".to_owned())),
     };
     let signal: berth_model::Signal = word.parse().map_err(|_| Failure::Usage(format!("unknown signal {word:?}")))?;
-    let signal = signal::from_number(signal.number());
+    let signal = signal_to_send(signal.number());
     let signal = signal.ok_or_else(|| Failure::Usage(format!("unknown signal {word:?}")))?;
     let entry = context.registry.find(id)?;
     let all = parsed.has("all");
