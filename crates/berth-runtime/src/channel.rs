@@ -86,12 +86,13 @@ impl Channel {
     pub(crate) fn receive(&self) -> Result<Report, RuntimeError> {
         let mut message = [0_u8; LONGEST];
         let mut descriptors = Vec::new();
-        let count = retry(|| fdpass::receive(self.0.as_fd(), &mut message, &mut descriptors));
-        let count = match count {
-            // The other end was closed with something of ours unread: it has ended all the same.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
-            count => count.step("waiting for the container", "")?,
+        let mut read = || retry(|| fdpass::receive(self.0.as_fd(), &mut message, &mut descriptors));
+        let count = match read() {
+            // The other end was closed with something of ours unread. The kernel tells that once, and before what was said last.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => read(),
+            count => count,
         };
+        let count = count.step("waiting for the container", "")?;
         Ok(match message[..count].split_first() {
             None => Report::Ended,
             Some((&ENVIRONMENT, _)) => Report::Environment,
@@ -131,5 +132,21 @@ mod tests {
         assert!(matches!(here.receive().unwrap(), Report::Failed(received) if received == error));
         assert!(matches!(here.receive().unwrap(), Report::Ended));
         assert!(!here.wait().unwrap());
+    }
+
+    #[test]
+    fn the_last_word_is_heard_of_one_that_did_not_listen() {
+        for error in [None, Some(RuntimeError::invalid("mounts[3]", "no such option"))] {
+            let (here, there) = Channel::pair().unwrap();
+            here.go_on().unwrap();
+            error.iter().for_each(|error| there.failed(error));
+            drop(there);
+            let told = match here.receive().unwrap() {
+                Report::Failed(error) => Some(error),
+                _ => None,
+            };
+            assert_eq!(told, error);
+            assert!(matches!(here.receive().unwrap(), Report::Ended));
+        }
     }
 }
