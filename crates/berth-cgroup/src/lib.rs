@@ -3,9 +3,9 @@
 //! A [`Cgroup`] is one container's directory, in one hierarchy (v2) or in each of several (v1); which of the two this machine has is
 //! found once, by [`Layout::probe`], and passed down. A value holds paths only, never descriptors, so an idle owner pays nothing for it.
 //!
-//! The life of a cgroup: [`Cgroup::create`], or [`PartialCgroup`] where a process can wait for it, [`Cgroup::apply`], [`Cgroup::join`] for each process that enters it, then
-//! [`update`](Cgroup::update), [`freeze`](Cgroup::freeze), [`usage`](Cgroup::usage), [`oom_watch`](Cgroup::oom_watch) at will, and
-//! [`kill`](Cgroup::kill) and [`remove`](Cgroup::remove) at the end.
+//! The life of a cgroup: [`Cgroup::create`], or [`PartialCgroup`] where a process can wait for it, [`Cgroup::apply`], [`Cgroup::join`] for
+//! each process that enters it, then [`update`](Cgroup::update), [`freeze`](Cgroup::freeze), [`usage`](Cgroup::usage),
+//! [`oom_watch`](Cgroup::oom_watch) at will, and [`kill`](Cgroup::kill) and [`remove`](Cgroup::remove) at the end.
 //!
 //! Deliberately absent: the systemd driver (paths written `slice:prefix:name` are refused), and any default for where containers go.
 //! Settings that the kernel does not know come back as [`Warning`]s; settings that it refuses are errors.

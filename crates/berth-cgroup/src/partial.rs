@@ -1,6 +1,6 @@
 //! A cgroup in the making: first what a process must be born in, then the rest while that process prepares itself.
 //!
-//! On v1 each hierarchy is one more directory, and together they take as long as half of a container's mounts.
+//! On v1 each hierarchy is one more directory, and the process need not wait for all of them before it begins to mount.
 
 use std::path::PathBuf;
 
