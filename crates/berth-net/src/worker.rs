@@ -401,17 +401,24 @@ impl Worker {
         self.idle_at = None;
         self.book.drain_isolated();
         for network in self.book.all() {
-            for ready in self.book.drain_ready(&network.id) {
-                let Ready { device, interface, given, .. } = ready;
-                self.expect_departure(Departure { network: network.id.clone(), device, interface, given });
-            }
+            self.give_up_ready(&network.id);
         }
+    }
+
+    /// Takes the ready sandboxes of a network apart. Says whether there were any.
+    fn give_up_ready(&mut self, network: &HexId) -> bool {
+        let all = self.book.drain_ready(network);
+        let any = !all.is_empty();
+        for Ready { device, interface, given, .. } in all {
+            self.expect_departure(Departure { network: network.clone(), device, interface, given });
+        }
+        any
     }
 
     fn refill(&mut self, id: &HexId) {
         let wanted = self.book.count_ready(id).is_some_and(|count| count < self.config.prepared);
         // A sandbox that cannot be made now is not missed: the next container makes its own, or tells why it cannot.
-        let made = if wanted { self.prepare(id, &Wish::usual()).ok() } else { None };
+        let made = if wanted { self.prepare_ahead(id).ok() } else { None };
         match made {
             None => _ = self.refills.remove(id),
             Some(ready) => drop(self.book.put_ready(id, ready)),

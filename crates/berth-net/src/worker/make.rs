@@ -33,20 +33,34 @@ impl Worker {
         Ok(sandbox.netns)
     }
 
+    /// Makes a sandbox for a container.
     pub(super) fn prepare(&mut self, id: &HexId, wish: &Wish) -> Result<Ready, NetError> {
         let network = self.book.network(id)?;
         self.ensure(&network)?;
-        let given = self.allocate(&network, wish)?;
+        let given = self.allocate_first(&network, wish)?;
+        self.make_at(&network, given, wish)
+    }
+
+    /// Makes a sandbox that waits for a container.
+    pub(super) fn prepare_ahead(&mut self, id: &HexId) -> Result<Ready, NetError> {
+        let network = self.book.network(id)?;
+        self.ensure(&network)?;
+        let wish = Wish::usual();
+        let given = self.allocate(&network, &wish)?;
+        self.make_at(&network, given, &wish)
+    }
+
+    fn make_at(&mut self, network: &Network, given: Given, wish: &Wish) -> Result<Ready, NetError> {
         let interface = wish.interface.clone().unwrap_or_else(|| format!("{}0", network.interface_prefix()));
         let made = Sandbox::make(&self.traveller).and_then(|mut sandbox| {
-            let plugged = self.plug(&network, &mut sandbox, given, &interface, wish)?;
+            let plugged = self.plug(network, &mut sandbox, given, &interface, wish)?;
             Ok((sandbox, plugged))
         });
         match made {
             Ok((sandbox, (device, mac))) => Ok(Ready { netns: sandbox.netns, device, interface, given, mac }),
             Err(error) => {
                 // The namespace is closed by now, and the pair, if it was made, goes with it.
-                self.book.give_back(id, given.addresses());
+                self.book.give_back(&network.id, given.addresses());
                 Err(error)
             }
         }
@@ -60,7 +74,7 @@ impl Worker {
             Some(name) => name.clone(),
             None => sandbox.free_interface(network.interface_prefix()).map_err(|source| refused(&network, source))?,
         };
-        let given = self.allocate(&network, wish)?;
+        let given = self.allocate_first(&network, wish)?;
         match self.plug(&network, &mut sandbox, given, &interface, wish) {
             Ok((device, mac)) => Ok(Ready { netns: sandbox.netns, device, interface, given, mac }),
             Err(error) => {
@@ -80,9 +94,16 @@ impl Worker {
         Ok(Sandbox::open(&self.traveller, netns)?.reroute(from, to)?)
     }
 
+    /// Takes addresses for a container, before any that only waits for one.
+    fn allocate_first(&mut self, network: &Network, wish: &Wish) -> Result<Given, NetError> {
+        match self.allocate(network, wish) {
+            Err(error) if is_shortage(&error) && self.give_up_ready(&network.id) => self.allocate(network, wish),
+            outcome => outcome,
+        }
+    }
+
     /// Takes addresses; if one cannot be had, what departed is hurried out first.
     fn allocate(&mut self, network: &Network, wish: &Wish) -> Result<Given, NetError> {
-        let shortage = |error: &NetError| matches!(error, NetError::NoFreeAddress { .. } | NetError::AddressTaken);
         let leaving = |one: &Departed| {
             one.what.network == network.id && one.what.given.addresses().any(|ip| wish.preferred.contains(&ip))
         };
@@ -91,7 +112,7 @@ impl Worker {
             self.sweep(Duration::ZERO);
         }
         match self.book.allocate(&network.id, wish) {
-            Err(error) if shortage(&error) && self.departed.iter().any(|one| one.what.network == network.id) => {
+            Err(error) if is_shortage(&error) && self.departed.iter().any(|one| one.what.network == network.id) => {
                 self.sweep(Duration::ZERO);
                 self.book.allocate(&network.id, wish)
             }
@@ -272,6 +293,11 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Whether somebody else has the address.
+fn is_shortage(error: &NetError) -> bool {
+    matches!(error, NetError::NoFreeAddress { .. } | NetError::AddressTaken)
 }
 
 /// What the firewall has to know of a network.

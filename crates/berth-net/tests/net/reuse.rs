@@ -1,11 +1,11 @@
 //! A namespace that its container could not change and did not use serves the next one; every other goes.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use berth_net::{NetConfig, Networks};
+use berth_net::{EndpointRequest, NetConfig, NetError, NetworkRequest, Networks, SubnetRequest};
 use berth_sys::netns;
 
 use crate::host::{Host, container, id, run_in, within};
@@ -48,6 +48,28 @@ fn check(what: &str, again: bool, meanwhile: impl FnOnce(&Networks, &OwnedFd) ->
         host.container_devices().is_empty()
     });
     assert!(left.is_some(), "{what}: devices stay");
+}
+
+#[test]
+fn what_waits_gives_its_address_to_a_container_that_cannot_use_it() {
+    let Some(host) = Host::new() else { return };
+    let networks = host.networks(NetConfig { prepared: 3, ..NetConfig::default() });
+    // Five addresses beside the gateway's.
+    let subnet = SubnetRequest { subnet: "10.77.0.0/29".parse().ok(), ..SubnetRequest::default() };
+    let small = NetworkRequest { name: "small".to_owned(), subnets: vec![subnet], ..NetworkRequest::default() };
+    networks.create(&small).unwrap();
+    let on = |number| EndpointRequest::on("small", id(number), &format!("c{number}"));
+    let first = networks.attach(&on(1)).unwrap();
+    while host.container_devices().len() < 4 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let special = |number| EndpointRequest { link_local: vec!["169.254.9.9".parse().unwrap()], ..on(number) };
+    let others: Vec<_> = (2..=4).map(|number| networks.attach(&special(number)).unwrap()).collect();
+    let taken: Vec<_> = others.iter().chain([&first]).map(|endpoint| endpoint.record().ipv4.unwrap().addr()).collect();
+    let last = (2..=6).map(|n| Ipv4Addr::new(10, 77, 0, n)).find(|address| !taken.contains(address));
+    let asked = networks.attach(&EndpointRequest { ipv4: last, ..on(5) }).unwrap();
+    assert_eq!(asked.record().ipv4.unwrap().addr(), last.unwrap());
+    assert!(networks.attach(&special(6)).is_err_and(|error| matches!(error, NetError::NoFreeAddress { .. })));
 }
 
 #[test]
