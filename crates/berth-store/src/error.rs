@@ -15,6 +15,14 @@ pub enum StoreError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// A directory of records cannot be used.
+    #[error("records in {}: {reason}", .path.display())]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A newer engine wrote it.
     #[error("the database {} has format {found}, this engine knows up to {known}: use the newer engine, or another root directory", .path.display())]
     Newer {

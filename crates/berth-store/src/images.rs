@@ -18,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use crate::{
     Durability, Store, StoreError,
     database::{Database, Purpose},
+    known_names::KnownNames,
 };
 
 pub(crate) const SCHEMA: &str = "
@@ -126,13 +127,18 @@ impl Recording {
 pub struct ImageRecords {
     database: Arc<Database>,
     changes: Arc<AtomicU64>,
+    known: Arc<KnownNames>,
 }
 
 impl Store {
     /// The records of images, layers and leases.
     #[must_use]
     pub fn images(&self) -> ImageRecords {
-        ImageRecords { database: Arc::clone(self.of(Durability::Durable)), changes: Arc::clone(&self.image_changes) }
+        ImageRecords {
+            database: Arc::clone(self.of(Durability::Durable)),
+            changes: Arc::clone(&self.image_changes),
+            known: Arc::clone(&self.known_names),
+        }
     }
 }
 
@@ -186,13 +192,22 @@ impl ImageRecords {
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
     pub fn by_name(&self, name: &str) -> Result<Option<ImageRow>, StoreError> {
-        self.database.read(|connection| {
+        // Counted before it is read: what changes meanwhile makes it unknown again.
+        let changes = self.changes();
+        if let Some(row) = self.known.get(changes, name) {
+            return Ok(Some(row));
+        }
+        let found = self.database.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT digest FROM image_names WHERE name = ?1")?;
             match statement.query_row([name], |row| parsed(row, 0)).optional()? {
                 Some(digest) => get(connection, &digest),
                 None => Ok(None),
             }
-        })
+        })?;
+        if let Some(row) = &found {
+            self.known.put(changes, name, row);
+        }
+        Ok(found)
     }
 
     /// Ids of images that begin with `prefix` (`sha256:` and some hex digits), two at most: enough to know whether it is ambiguous.

@@ -1,7 +1,7 @@
-//! The engine's two databases: schema, migrations, one writer each.
+//! The engine's records: two databases with schema, migrations and one writer each, and a directory of files.
 //!
 //! *Durable* (`berth.db` in the root directory): committed and synced before a write returns; concurrent writes share one sync.
-//! *Transient* (`transient.db` in the runtime directory): never synced, survives the death of every process but not of the machine.
+//! *Transient* (`transient.db` and `containers/` in the runtime directory): never synced, survives the death of every process but not of the machine.
 //! Each noun is one file: its tables and typed functions. SQLite's types never leave this crate, and blobs are never inside: only
 //! digests. What it does not know: what the documents in its rows mean.
 #![forbid(unsafe_code)]
@@ -13,7 +13,9 @@ mod database;
 mod error;
 mod image_mounts;
 mod images;
+mod known_names;
 mod ports;
+mod record_files;
 mod registry_index;
 mod registry_notifications;
 mod registry_schema;
@@ -38,6 +40,8 @@ pub use registry_notifications::NotificationRow;
 pub use volumes::{VolumeRow, Volumes};
 
 use database::Database;
+use known_names::KnownNames;
+use record_files::RecordFiles;
 
 /// How long a record must live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,13 +52,15 @@ pub enum Durability {
     Transient,
 }
 
-/// Both databases. Cheap to clone.
+/// All records. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     durable: Arc<Database>,
     transient: Arc<Database>,
+    transient_containers: Arc<RecordFiles>,
     /// How often images or their names have changed.
     image_changes: Arc<AtomicU64>,
+    known_names: Arc<KnownNames>,
 }
 
 impl Store {
@@ -65,7 +71,14 @@ impl Store {
     pub fn open(root: &Path, run: &Path) -> Result<Self, StoreError> {
         let durable = Database::open(&root.join("berth.db"), &schema::DURABLE, Durability::Durable)?;
         let transient = Database::open(&run.join("transient.db"), &schema::TRANSIENT, Durability::Transient)?;
-        Ok(Self { durable: Arc::new(durable), transient: Arc::new(transient), image_changes: Arc::default() })
+        let transient_containers = containers::open_transient(run.join("containers"), &transient)?;
+        Ok(Self {
+            durable: Arc::new(durable),
+            transient: Arc::new(transient),
+            transient_containers: Arc::new(transient_containers),
+            image_changes: Arc::default(),
+            known_names: Arc::default(),
+        })
     }
 
     pub(crate) fn of(&self, durability: Durability) -> &Arc<Database> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use berth_archive::LayerView;
 use berth_image::{Image, RootfsLayers};
 use berth_model::{ContainerId, ContainerName, lifecycle::State};
-use berth_store::Durability;
+use berth_store::{Durability, StoreError};
 use berth_sys::fault;
 use tokio::sync::oneshot;
 
@@ -47,19 +47,19 @@ async fn make(engine: &Arc<Inner>, request: CreateContainer) -> Result<Created, 
     let id = clock::new_id();
     let name = hold_name(&engine.registry, request.name.clone(), &id)?;
     fault::point("create:named");
-    let drafted = {
+    // The record is submitted where the rest is made, so that nobody is woken in between.
+    let (draft, recorded) = {
         let (engine, id, name) = (Arc::clone(engine), id.clone(), name.name().clone());
-        blocking(move || draft(&engine, id, name, request)).await?
+        blocking(move || {
+            let mut draft = draft(&engine, id, name, request)?;
+            let recorded = submit_record(&engine, &mut draft);
+            Ok((draft, recorded))
+        })
+        .await?
     };
-    let Draft { mut unfinished, view, layers, warnings } = drafted;
-    fault::point("create:mounted");
-    if view.networks.iter().any(|attachment| attachment.wanted.ipv4.is_some() || attachment.wanted.ipv6.is_some()) {
-        unfinished.addresses = true;
-        let (engine, view) = (Arc::clone(engine), view.clone());
-        blocking(move || Ok(network::reserve(&engine, &view))).await?;
-    }
-    write_record(engine, &view, &mut unfinished).await?;
+    recorded.await.map_err(|_| EngineError::ShuttingDown)??;
     fault::point("create:recorded");
+    let Draft { unfinished, view, layers, warnings } = draft;
     // The layers are held until the record says that they are needed.
     drop(layers);
     let durability = unfinished.durability;
@@ -108,6 +108,11 @@ fn draft(
     let durability = if spec.host.auto_remove { Durability::Transient } else { Durability::Durable };
     let mut unfinished = Unfinished::new(engine, &id, durability);
     let (view, layers) = prepare(engine, id, name, spec, networks, &image, &mut unfinished.volumes)?;
+    fault::point("create:mounted");
+    if view.networks.iter().any(|attachment| attachment.wanted.ipv4.is_some() || attachment.wanted.ipv6.is_some()) {
+        unfinished.addresses = true;
+        network::reserve(engine, &view);
+    }
     Ok(Draft { unfinished, view, layers, warnings })
 }
 
@@ -209,16 +214,13 @@ pub(crate) fn paths_of(config: &EngineConfig, id: &ContainerId, spec: &Container
     }
 }
 
-async fn write_record(
-    engine: &Arc<Inner>,
-    view: &ContainerView,
-    unfinished: &mut Unfinished,
-) -> Result<(), EngineError> {
+/// Has the record written; the receiver hears when that is safe.
+fn submit_record(engine: &Inner, draft: &mut Draft) -> oneshot::Receiver<Result<(), StoreError>> {
     let (tell, told) = oneshot::channel();
-    let row = record::to_row(view);
-    unfinished.recorded = true;
-    engine.store.containers(unfinished.durability).insert(row, move |result| drop(tell.send(result)));
-    told.await.map_err(|_| EngineError::ShuttingDown)?.map_err(EngineError::from)
+    draft.unfinished.recorded = true;
+    let records = engine.store.containers(draft.unfinished.durability);
+    records.insert(record::to_row(&draft.view), move |result| drop(tell.send(result)));
+    told
 }
 
 /// What exists of a container in the making; takes it back when dropped, unless kept.

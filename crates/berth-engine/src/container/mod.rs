@@ -196,11 +196,18 @@ impl Container {
         Ok(told.await.map_err(|_| EngineError::ShuttingDown)??)
     }
 
-    /// Writes the changing part of the record without waiting: what it says can be found out again.
+    /// Writes the changing part of the record without waiting: what it says can be found out again, or does no harm if it is lost.
     pub(crate) fn submit_state(&self) {
         let view = self.view();
         let records = self.engine.store.containers(self.durability);
         records.set_state(view.id.to_string(), record::state_document(&view), |_| ());
+    }
+
+    /// As [`submit_state`](Self::submit_state), for news that the shim has too: on a full disk they are left out.
+    pub(crate) fn submit_news(&self) {
+        let view = self.view();
+        let records = self.engine.store.containers(self.durability);
+        records.note_state(view.id.to_string(), record::state_document(&view));
     }
 
     /// Writes a whole record and waits until that is safe.

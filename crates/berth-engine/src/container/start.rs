@@ -136,12 +136,12 @@ impl Container {
     /// not outlive the machine the news can wait, and need not be written at all where the run is over by then.
     fn note_start(&self, at: Timestamp) {
         if self.durability == Durability::Durable {
-            return self.submit_state();
+            return self.submit_news();
         }
         self.later(tokio::time::sleep(NOTE_DELAY), move |container, ()| {
             Box::pin(async move {
                 if container.view().state.running_since() == Some(at) {
-                    container.submit_state();
+                    container.submit_news();
                 }
                 Ok(())
             })
