@@ -298,5 +298,6 @@ fn log_of(view: &ContainerView) -> Result<Log, EngineError> {
         compress: options.compress,
         non_blocking_buffer: options.non_blocking_buffer,
         attrs: options.attributes_of(view).into_iter().collect(),
+        at_first_record: view.spec.host.auto_remove,
     })
 }

@@ -45,6 +45,9 @@ pub struct Log {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// The file is made with the first record: many containers that are removed at their end say nothing.
+    #[prost(bool, tag = "8")]
+    pub at_first_record: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LaunchRequest {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -38,11 +38,12 @@ pub struct Counts {
     pub rotations: u64,
 }
 
-/// An open log.
+/// A log that is being written.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
-    file: OwnedFd,
+    /// Open, unless nothing has been written to a file that is to be made with the first record.
+    file: Option<OwnedFd>,
     size: u64,
     limits: Limits,
     counts: Counts,
@@ -78,8 +79,20 @@ const MAX_REFUSALS: u8 = 50;
 impl LogFile {
     /// Opens the log at its end, making it if need be.
     pub fn open(path: &Path, limits: Limits) -> io::Result<Self> {
-        let file = open(path, OFlags::empty())?;
-        let size = rustix::fs::fstat(&file)?.st_size as u64;
+        Self::new(path, limits, Some(open(path, OFlags::CREATE)?))
+    }
+
+    /// Opens the log at its end if it is there; else the first record makes it.
+    pub fn open_at_first_record(path: &Path, limits: Limits) -> io::Result<Self> {
+        let file = match open(path, OFlags::empty()) {
+            Err(Errno::NOENT) => None,
+            file => Some(file?),
+        };
+        Self::new(path, limits, file)
+    }
+
+    fn new(path: &Path, limits: Limits, file: Option<OwnedFd>) -> io::Result<Self> {
+        let size = file.as_ref().map_or(Ok(0), |file| rustix::fs::fstat(file).map(|stat| stat.st_size as u64))?;
         let patience = if limits.backlog.is_some() { Patience::Ask(0) } else { Patience::Wait };
         Ok(Self {
             path: path.to_owned(),
@@ -199,7 +212,7 @@ impl LogFile {
                 Err(errno) => {
                     if done > 0 {
                         // Half a record would spoil the next one for every reader.
-                        let _ = rustix::fs::ftruncate(&self.file, self.size);
+                        let _ = self.file.as_ref().map(|file| rustix::fs::ftruncate(file, self.size));
                     }
                     return Err(errno);
                 }
@@ -211,17 +224,21 @@ impl LogFile {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(open(&self.path, OFlags::CREATE)?),
+        };
         let Patience::Ask(refused) = self.patience else {
-            return rustix::io::write(&self.file, bytes);
+            return rustix::io::write(file, bytes);
         };
         // An offset of -1 means the present position: the end, as the file is open for appending.
-        let result = rustix::io::pwritev2(&self.file, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT);
+        let result = rustix::io::pwritev2(&*file, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT);
         self.patience = match result {
             Err(Errno::AGAIN) if refused < MAX_REFUSALS => Patience::Ask(refused + 1),
             Err(Errno::OPNOTSUPP | Errno::AGAIN | Errno::NOSYS) => Patience::Wait,
             _ => Patience::Ask(0),
         };
-        if self.patience == Patience::Wait { rustix::io::write(&self.file, bytes) } else { result }
+        if self.patience == Patience::Wait { rustix::io::write(file, bytes) } else { result }
     }
 
     fn rotate_if_due(&mut self) {
@@ -252,7 +269,7 @@ impl LogFile {
                 self.compressor = Compressor::start(&first);
             }
         }
-        self.file = open(&self.path, OFlags::TRUNC)?;
+        self.file = Some(open(&self.path, OFlags::CREATE | OFlags::TRUNC)?);
         self.size = 0;
         Ok(())
     }
@@ -264,21 +281,15 @@ impl LogFile {
     }
 }
 
-fn open(path: &Path, more: OFlags) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW | more;
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o640))?)
+fn open(path: &Path, more: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW | more;
+    rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o640))
 }
 
 fn ignore_missing(result: rustix::io::Result<()>) -> io::Result<()> {
     match result {
         Err(Errno::NOENT) | Ok(()) => Ok(()),
         Err(errno) => Err(errno.into()),
-    }
-}
-
-impl AsFd for LogFile {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }
 
@@ -354,12 +365,42 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_made_with_the_first_record_where_that_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let limits = limits(6, 2, false);
+        let mut log = LogFile::open_at_first_record(&path, limits.clone()).unwrap();
+        assert_eq!((names(directory.path()), log.size()), (Vec::new(), 0));
+        log.append(b"first\n", none);
+        assert_eq!(names(directory.path()), ["log"]);
+        // One that is there is gone on with.
+        let mut again = LogFile::open_at_first_record(&path, limits).unwrap();
+        assert_eq!(again.size(), 6);
+        again.append(b"second\n", none);
+        assert_eq!(names(directory.path()), ["log", "log.1"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_drops_records_until_it_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gone/log");
+        let mut log = LogFile::open_at_first_record(&path, limits(100, 1, false)).unwrap();
+        let notice = |records: u64, _: u64, why: &str| format!("{records} {why}\n").into_bytes();
+        log.append(b"lost\n", notice);
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        log.append(b"kept\n", notice);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "1 No such file or directory (os error 2)\nkept\n");
+    }
+
+    #[test]
     fn what_cannot_be_written_is_counted_and_told() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut log =
             LogFile::open(&path, Limits { max_size: None, max_files: 1, compress: false, backlog: None }).unwrap();
-        let good = std::mem::replace(&mut log.file, open(Path::new("/dev/full"), OFlags::empty()).unwrap());
+        let full = open(Path::new("/dev/full"), OFlags::empty()).unwrap();
+        let good = log.file.replace(full);
         let notice = |records: u64, bytes: u64, why: &str| format!("{records} {bytes} {why}\n").into_bytes();
         log.append(b"lost\n", notice);
         log.append(b"gone\n", notice);

@@ -61,8 +61,9 @@ impl Log {
             compress: wish.compress,
             backlog: usize::try_from(wish.non_blocking_buffer).ok().filter(|bytes| *bytes > 0),
         };
+        let open = if wish.at_first_record { LogFile::open_at_first_record } else { LogFile::open };
         Ok(Some(Self {
-            file: LogFile::open(path, limits)?,
+            file: open(path, limits)?,
             format,
             stdout: Lines::default(),
             stderr: Lines::default(),
