@@ -80,11 +80,12 @@ pub(crate) fn check_user(engine: &Inner, view: &ContainerView, wanted: &str) -> 
 }
 
 fn find_user(engine: &Inner, view: &ContainerView, wanted: &str, groups: &[String]) -> Result<User, EngineError> {
-    let read = |path: &str| -> Result<String, EngineError> {
-        let failed = |error| EngineError::io("reading in the container", path)(error);
-        let mut layers = engine.snapshots.layers_of(&view.id)?;
-        layers.push(engine.snapshots.upper(&view.id));
-        let bytes = LayerView::open(&layers).and_then(|view| view.read_file(path, MAX_USER_FILE)).map_err(failed)?;
+    let failed = |path: &'static str| EngineError::io("reading in the container", path);
+    let mut layers = engine.snapshots.layers_of(&view.id)?;
+    layers.push(engine.snapshots.upper(&view.id));
+    let files = LayerView::open(&layers).map_err(failed("/"))?;
+    let read = |path: &'static str| -> Result<String, EngineError> {
+        let bytes = files.read_file(path, MAX_USER_FILE).map_err(failed(path))?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
     user::resolve(wanted, groups, &read("etc/passwd")?, &read("etc/group")?)
