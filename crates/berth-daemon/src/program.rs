@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::settings::{self, Settings};
 use crate::{budget, idle, listen, logging};
 
 /// Threads that serve requests: they only wait, so that two are enough on any host.
-const SERVING_THREADS: usize = 2;
+const MOST_SERVING_THREADS: usize = 2;
 /// Threads for work that blocks. Bounded, because each one costs memory and the disk is not faster with more.
 const BLOCKING_THREADS: usize = 32;
 /// How long an idle one of those stays.
@@ -78,7 +79,7 @@ fn start(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn Error>>
     let _root = RootLock::take(&config.root)?;
     let _pidfile = PidFile::write(&settings.pidfile)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(SERVING_THREADS)
+        .worker_threads(serving_threads())
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(BLOCKING_IDLE)
         .thread_name("berthd")
@@ -88,6 +89,12 @@ fn start(settings: Settings, config: EngineConfig) -> Result<(), Box<dyn Error>>
     // Streams of clients that never end do not hold up the end of the daemon.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Where there are two processors a second one would mostly wake up to find nothing left to do, in the time of the containers.
+fn serving_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / 2).clamp(1, MOST_SERVING_THREADS)
 }
 
 /// A thousand containers need more descriptors than the usual limit of 1024.
