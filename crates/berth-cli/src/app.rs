@@ -19,7 +19,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), CliError> {
         return autostart::become_daemon();
     }
     let (globals, words) = take_globals(words)?;
-    if globals.version {
+    if globals.settings.version {
         return show(&format!("Berth version {}\n", env!("CARGO_PKG_VERSION")));
     }
     match find(&words)? {
@@ -124,8 +124,9 @@ fn take_globals(words: Vec<OsString>) -> Result<(Globals, Vec<OsString>), CliErr
 }
 
 /// The global flags and the words behind them.
-#[derive(Args)]
-struct Root {
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct Root {
     #[command(flatten)]
     globals: Globals,
     #[arg(trailing_var_arg = true)]
@@ -138,7 +139,7 @@ impl Command for Root {
     }
 }
 
-static GLOBAL_ENTRY: Entry =
+pub(crate) static GLOBAL_ENTRY: Entry =
     Entry::new::<Root>("", "berth", "[OPTIONS] COMMAND [ARG...]", "A container engine in one file", crate::Arity::Any);
 
 fn global_parser() -> clap::Command {

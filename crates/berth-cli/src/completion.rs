@@ -96,7 +96,7 @@ fn globals(words: &[String]) -> (Globals, usize) {
         match (name, value) {
             ("-H" | "--host", Some(host)) => globals.host.push(host),
             ("-c" | "--context", value @ Some(_)) => globals.context = value,
-            ("--config", value) => globals.config = value.map(PathBuf::from),
+            ("--config", value) => globals.settings.config = value.map(PathBuf::from),
             _ => {}
         }
     }

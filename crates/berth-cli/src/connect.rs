@@ -12,25 +12,35 @@ use serde::Deserialize;
 use crate::autostart;
 use crate::config::Config;
 use crate::error::CliError;
+use crate::seldom::Seldom;
 
 /// Where our daemon listens when nobody says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/berth/berth.sock";
 
 /// Flags that stand before the command.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
 pub struct Globals {
-    /// Directory of client configuration files (default "~/.docker")
-    #[arg(long, value_name = "string")]
-    pub config: Option<PathBuf>,
     /// Connection context to use; wins over DOCKER_HOST
     #[arg(long, short = 'c', value_name = "string")]
     pub context: Option<String>,
-    /// Print debug messages
-    #[arg(long, short = 'D')]
-    pub debug: bool,
     /// Daemon address to connect to (unix, tcp)
     #[arg(long, short = 'H', value_name = "list")]
     pub host: Vec<String>,
+    /// How to connect, and how to speak of it.
+    #[command(flatten)]
+    pub settings: Seldom<Settings>,
+}
+
+/// How to connect, and how to speak of it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Settings {
+    /// Directory of client configuration files (default "~/.docker")
+    #[arg(long, value_name = "string")]
+    pub config: Option<PathBuf>,
+    /// Print debug messages
+    #[arg(long, short = 'D')]
+    pub debug: bool,
     /// Client log level ("debug", "info", "warn", "error", "fatal") (default "info")
     #[arg(long, short = 'l', value_name = "string")]
     pub log_level: Option<String>,
@@ -68,7 +78,8 @@ enum Chosen {
 impl Globals {
     /// The directory of `config.json`, contexts and certificates.
     pub fn config_dir(&self) -> PathBuf {
-        self.config
+        self.settings
+            .config
             .clone()
             .or_else(|| variable("DOCKER_CONFIG").map(PathBuf::from))
             .unwrap_or_else(|| Path::new(&variable("HOME").unwrap_or_else(|| "/".to_owned())).join(".docker"))
@@ -128,8 +139,8 @@ impl Globals {
     }
 
     fn tls_files(&self) -> Option<TlsFiles> {
-        let verify = self.tlsverify || variable("DOCKER_TLS_VERIFY").is_some();
-        if !verify && !self.tls && variable("DOCKER_TLS").is_none() {
+        let verify = self.settings.tlsverify || variable("DOCKER_TLS_VERIFY").is_some();
+        if !verify && !self.settings.tls && variable("DOCKER_TLS").is_none() {
             return None;
         }
         let directory = variable("DOCKER_CERT_PATH").map_or_else(|| self.config_dir(), PathBuf::from);
@@ -137,9 +148,9 @@ impl Globals {
         let usual = |name: &str| Some(directory.join(name)).filter(|path| path.exists());
         Some(TlsFiles {
             mode: if verify { TlsMode::Verify } else { TlsMode::Encrypt },
-            ca: self.tlscacert.clone().or_else(|| verify.then(|| directory.join("ca.pem"))),
-            cert: self.tlscert.clone().or_else(|| usual("cert.pem")),
-            key: self.tlskey.clone().or_else(|| usual("key.pem")),
+            ca: self.settings.tlscacert.clone().or_else(|| verify.then(|| directory.join("ca.pem"))),
+            cert: self.settings.tlscert.clone().or_else(|| usual("cert.pem")),
+            key: self.settings.tlskey.clone().or_else(|| usual("key.pem")),
         })
     }
 }

@@ -30,6 +30,7 @@ mod inspect;
 mod parse;
 mod progress;
 mod prune;
+mod seldom;
 mod stream;
 mod table;
 mod template;

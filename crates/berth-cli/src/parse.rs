@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::command::{Arity, Entry};
 use crate::error::{CliError, ENGINE_CODE};
-use crate::{flag, help};
+use crate::{flag, help, seldom};
 
 /// What the arguments ask for.
 pub(crate) enum Parsed {
@@ -25,11 +25,17 @@ pub(crate) enum Parsed {
 
 /// The parser of one command.
 pub(crate) fn build(entry: &Entry) -> clap::Command {
-    let command = clap::Command::new(entry.name)
-        .no_binary_name(true)
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        .args_override_self(true);
+    complete(entry, clap::Command::new(entry.name))
+}
+
+/// The parser of one command without the flags that few command lines have.
+fn build_usual(entry: &Entry) -> clap::Command {
+    complete(entry, seldom::leave_out(clap::Command::new(entry.name)))
+}
+
+fn complete(entry: &Entry, command: clap::Command) -> clap::Command {
+    let command =
+        command.no_binary_name(true).disable_help_flag(true).disable_version_flag(true).args_override_self(true);
     let command = (entry.augment)(command).mut_args(as_docker_does);
     let has = |short: char| command.get_arguments().any(|arg| arg.get_short() == Some(short));
     let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print usage").hide(!has('h'));
@@ -64,12 +70,19 @@ fn boolean(arg: Arg, default: &'static str) -> Arg {
 /// # Errors
 /// Docker's text for a flag that is unknown, lacks its value or has a bad one (exit code 125), and for a wrong number of arguments (1).
 pub(crate) fn parse(entry: &Entry, path: &str, words: &[OsString]) -> Result<Parsed, CliError> {
+    let mut usual = build_usual(entry);
+    match usual.try_get_matches_from_mut(words) {
+        Ok(matches) if has_right_arity(entry, &usual, &matches) => Ok(Parsed::Matches(matches)),
+        _ => parse_whole(entry, path, words),
+    }
+}
+
+/// As [`parse`], by the parser that knows every flag.
+fn parse_whole(entry: &Entry, path: &str, words: &[OsString]) -> Result<Parsed, CliError> {
     let mut command = build(entry);
     match command.try_get_matches_from_mut(words) {
-        Ok(matches) => {
-            let count = command.get_positionals().map(|arg| values_of(&matches, arg)).sum();
-            if entry.arity.allows(count) { Ok(Parsed::Matches(matches)) } else { Err(wrong_arity(entry, path)) }
-        }
+        Ok(matches) if has_right_arity(entry, &command, &matches) => Ok(Parsed::Matches(matches)),
+        Ok(_) => Err(wrong_arity(entry, path)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp => Ok(Parsed::Help { by_short_flag: !words.iter().any(|word| word == "--help") }),
             ErrorKind::MissingRequiredArgument | ErrorKind::TooManyValues | ErrorKind::TooFewValues => {
@@ -81,6 +94,10 @@ pub(crate) fn parse(entry: &Entry, path: &str, words: &[OsString]) -> Result<Par
             },
         },
     }
+}
+
+fn has_right_arity(entry: &Entry, command: &clap::Command, matches: &ArgMatches) -> bool {
+    entry.arity.allows(command.get_positionals().map(|arg| values_of(matches, arg)).sum())
 }
 
 fn values_of(matches: &ArgMatches, arg: &Arg) -> usize {
@@ -202,3 +219,6 @@ fn usage_error(entry: &Entry, path: &str, text: &str) -> CliError {
     let usage = help::usage_line(path, entry.usage);
     CliError::with_code(format!("{text}\n\n{usage}\n\nRun '{path} --help' for more information"), ENGINE_CODE)
 }
+
+#[cfg(test)]
+mod tests;

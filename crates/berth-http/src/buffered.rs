@@ -2,8 +2,11 @@
 
 use std::io::{self, Read};
 
+/// How much is read at first: most answers are a few hundred bytes, and room that nothing comes to costs a short program its pages.
+const FIRST: usize = 1024;
+
 /// How much is read at a time where nobody wants more at once.
-const READ: usize = 32 * 1024;
+const MOST: usize = 32 * 1024;
 
 /// A stream with what was read of it and not yet used.
 #[derive(Debug)]
@@ -11,12 +14,14 @@ pub struct Buffered<S> {
     stream: S,
     buffer: Vec<u8>,
     used: usize,
+    /// How much is read next.
+    room: usize,
 }
 
 impl<S> Buffered<S> {
     /// Begins with nothing read.
     pub fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new(), used: 0 }
+        Self { stream, buffer: Vec::new(), used: 0, room: FIRST }
     }
 
     /// The stream, to look at.
@@ -31,7 +36,7 @@ impl<S> Buffered<S> {
 
     /// The stream and the bytes that were read too far.
     pub fn into_parts(self) -> (S, Vec<u8>) {
-        let Self { stream, mut buffer, used } = self;
+        let Self { stream, mut buffer, used, .. } = self;
         buffer.drain(..used);
         (stream, buffer)
     }
@@ -58,14 +63,18 @@ impl<S: Read> Buffered<S> {
             self.used = 0;
         }
         let have = self.buffer.len();
-        self.buffer.resize(have + READ, 0);
+        self.buffer.resize(have + self.room, 0);
         let read = loop {
             match self.stream.read(&mut self.buffer[have..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }
         };
-        self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
+        let count = *read.as_ref().unwrap_or(&0);
+        if count == self.room {
+            self.room = (2 * self.room).min(MOST);
+        }
+        self.buffer.truncate(have + count);
         read
     }
 }

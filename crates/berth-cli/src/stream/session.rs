@@ -13,8 +13,11 @@ use super::signals::{Happened, Signals};
 use super::terminal::RawTerminal;
 use crate::error::CliError;
 
-/// How much is read at a time, of the connection and of stdin.
-const READ_SIZE: usize = 32 * 1024;
+/// How much is read at first, of the connection and of stdin: many processes say little, and each page of room has its price.
+const FIRST_READ: usize = 4 * 1024;
+
+/// How much is read at a time once so much comes.
+const LARGEST_READ: usize = 32 * 1024;
 
 /// A size that the daemon did not take, because the process has only just begun, is offered again after this time.
 const RESIZE_RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
@@ -60,6 +63,7 @@ pub(crate) struct Session {
     stream_over: bool,
     /// Whether the stream may hold more although poll(2) does not say so: bytes of TLS, or a read that was cut short.
     more_to_read: bool,
+    buffer: Vec<u8>,
     frames: Option<Demultiplexer>,
     stdout: Outlet,
     stderr: Outlet,
@@ -90,12 +94,13 @@ impl Session {
             None
         };
         let mut session = Session {
+            more_to_read: matches!(plan.stream, Stream::Tls(_)),
             stream: plan.stream,
             stream_over: false,
-            more_to_read: true,
+            buffer: vec![0; FIRST_READ],
             frames: (!plan.tty).then(Demultiplexer::default),
-            stdout: Outlet::new(io::stdout().as_fd())?,
-            stderr: Outlet::new(io::stderr().as_fd())?,
+            stdout: Outlet::new(rustix::stdio::stdout()),
+            stderr: Outlet::new(rustix::stdio::stderr()),
             input: Input {
                 open: plan.stdin,
                 filter: plan.tty.then(|| DetachFilter::new(plan.detach_keys)),
@@ -150,7 +155,7 @@ impl Session {
     }
 
     fn wait(&self) -> io::Result<Ready> {
-        let (stdin, blocked) = (io::stdin(), self.stdout.is_full() || self.stderr.is_full());
+        let blocked = self.stdout.is_full() || self.stderr.is_full();
         let mut stream_flags = PollFlags::empty();
         stream_flags.set(PollFlags::IN, !self.stream_over && !blocked);
         stream_flags
@@ -163,7 +168,7 @@ impl Session {
             })
         };
         let stream = add(!self.stream_over, self.stream.as_fd(), stream_flags);
-        let stdin = add(self.input.open && self.input.waiting.is_empty(), stdin.as_fd(), PollFlags::IN);
+        let stdin = add(self.input.open && self.input.waiting.is_empty(), rustix::stdio::stdin(), PollFlags::IN);
         let stdout = add(!self.stdout.is_empty(), self.stdout.as_fd(), PollFlags::OUT);
         let stderr = add(!self.stderr.is_empty(), self.stderr.as_fd(), PollFlags::OUT);
         let signal = self.signals.as_ref().and_then(|signals| add(true, signals.as_fd(), PollFlags::IN));
@@ -205,8 +210,11 @@ impl Session {
 
     /// Reads once from the connection and hands it to the outlets.
     fn receive(&mut self) -> Result<(), CliError> {
-        let mut buffer = [0; READ_SIZE];
-        match self.stream.read(&mut buffer) {
+        self.with_buffer(Self::receive_into)
+    }
+
+    fn receive_into(&mut self, buffer: &mut Vec<u8>) -> Result<(), CliError> {
+        match self.stream.read(buffer) {
             Ok(0) => {
                 self.stream_over = true;
                 self.more_to_read = false;
@@ -214,6 +222,7 @@ impl Session {
             Ok(count) => {
                 self.more_to_read = count == buffer.len() || matches!(self.stream, Stream::Tls(_));
                 self.take_output(&buffer[..count])?;
+                grow_if_full(buffer, count);
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 self.more_to_read = false;
@@ -226,6 +235,14 @@ impl Session {
             Err(error) => return Err(CliError::message(format!("reading the output of the container: {error}"))),
         }
         Ok(())
+    }
+
+    /// Lends the one buffer for a read.
+    fn with_buffer<T>(&mut self, read: impl FnOnce(&mut Self, &mut Vec<u8>) -> T) -> T {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = read(self, &mut buffer);
+        self.buffer = buffer;
+        result
     }
 
     fn take_output(&mut self, bytes: &[u8]) -> Result<(), CliError> {
@@ -253,8 +270,11 @@ impl Session {
 
     /// Reads once from stdin; true if the detach keys were typed.
     fn read_stdin(&mut self) -> Result<bool, CliError> {
-        let mut buffer = [0; READ_SIZE];
-        let count = match rustix::io::read(io::stdin(), &mut buffer) {
+        self.with_buffer(Self::read_stdin_into)
+    }
+
+    fn read_stdin_into(&mut self, buffer: &mut Vec<u8>) -> Result<bool, CliError> {
+        let count = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(false),
             // A terminal that hung up, or a shell that took it back: the same as its end.
@@ -273,6 +293,7 @@ impl Session {
                 false
             }
         };
+        grow_if_full(buffer, count);
         self.send_input()?;
         Ok(detached)
     }
@@ -304,6 +325,13 @@ impl Session {
             let _ = self.stream.shutdown_write();
         }
         Ok(())
+    }
+}
+
+/// Makes more room once a read has used all of it.
+fn grow_if_full(buffer: &mut Vec<u8>, count: usize) {
+    if count == buffer.len() && count < LARGEST_READ {
+        buffer.resize(2 * count, 0);
     }
 }
 

@@ -23,7 +23,8 @@ pub static ENTRY: Entry = Entry::new::<Create>(
 .place(Place::Listed);
 
 /// Makes a container and does not start it.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Create {
     #[command(flatten)]
     options: ContainerOptions,
@@ -51,7 +52,7 @@ pub(super) fn create(
     options: &ContainerOptions,
     mut request: CreateRequest,
 ) -> Result<CreateResponse, CliError> {
-    let policy = match options.pull.as_str() {
+    let policy = match options.handling.pull.as_deref().unwrap_or_default() {
         "always" => PullPolicy::Always,
         "" | "missing" => PullPolicy::Missing,
         "never" => PullPolicy::Never,
@@ -61,22 +62,22 @@ pub(super) fn create(
             )));
         }
     };
-    let cidfile = options.cidfile.as_deref().filter(|path| !path.is_empty());
+    let cidfile = options.handling.cidfile.as_deref().filter(|path| !path.is_empty());
     let cidfile = cidfile.map(CidFile::reserve).transpose()?;
     let (image, _) = options.image_and_command();
     let reference = reference(image)?;
-    let platform = options.platform.clone().or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok());
+    let platform = options.handling.platform.clone().or_else(|| std::env::var("DOCKER_DEFAULT_PLATFORM").ok());
     let platform = platform.as_deref().filter(|platform| !platform.is_empty());
     add_proxies(cx, &mut request)?;
     let client = cx.client()?;
-    let pull = |reference: &ImageRef| missing_image::pull(cx, reference, platform, options.quiet);
+    let pull = |reference: &ImageRef| missing_image::pull(cx, reference, platform, options.handling.quiet);
     if let (PullPolicy::Always, Some(reference)) = (policy, &reference) {
         pull(reference)?;
     }
     let made = match client.container_create(options.name.as_deref(), platform, &request) {
         Err(error) if error.is_not_found() && policy == PullPolicy::Missing => {
             let Some(reference) = &reference else { return Err(error.into()) };
-            if !options.quiet {
+            if !options.handling.quiet {
                 cx.warn(format!("Unable to find image '{}' locally", reference.familiar()));
             }
             pull(reference)?;

@@ -9,6 +9,8 @@ use super::create;
 use super::options::ContainerOptions;
 use super::options::request::Attached;
 use crate::error::ENGINE_CODE;
+use crate::flag;
+use crate::seldom::Seldom;
 use crate::stream::session::Session;
 use crate::stream::terminal;
 use crate::{Arity, CliError, Command, Context, Entry, Place};
@@ -25,31 +27,39 @@ pub static ENTRY: Entry = Entry::new::<Run>(
 .place(Place::Common(1));
 
 /// Pulls if needed, creates, starts and attaches.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Run {
     /// Start in the background and print the container ID
     #[arg(long, short = 'd')]
     detach: bool,
-    /// Key sequence that detaches the terminal
-    #[arg(long, value_name = "string")]
-    detach_keys: Option<String>,
-    /// Forward signals received by the client to the process
-    #[arg(long, action = clap::ArgAction::SetFalse)]
-    sig_proxy: bool,
+    #[command(flatten)]
+    session: Seldom<SessionOptions>,
     #[command(flatten)]
     options: ContainerOptions,
 }
 
+/// What becomes of keys and signals while the client is attached.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct SessionOptions {
+    /// Key sequence that detaches the terminal
+    #[arg(long, value_name = "string")]
+    detach_keys: Option<String>,
+    /// Forward signals received by the client to the process (default true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = flag::boolean)]
+    sig_proxy: Option<bool>,
+}
+
 impl Command for Run {
     fn run(self, cx: &mut Context) -> Result<(), CliError> {
-        if self.detach && !self.options.attach.is_empty() {
+        if self.detach && !self.options.handling.attach.is_empty() {
             return Err(CliError::message("conflicting options: cannot specify both --attach and --detach"));
         }
         let attached = if self.detach { Attached::default() } else { self.options.attached() };
         let mut request = self.options.request(attached).map_err(CliError::refused)?;
         attached::check_terminal(attached.stdin, self.options.tty)?;
-        if let (true, Some((height, width)), Some(host)) =
-            (self.options.tty, terminal::size(), &mut request.host_config)
+        if self.options.tty
+            && let (Some((height, width)), Some(host)) = (terminal::size(), &mut request.host_config)
         {
             host.console_size = ConsoleSize([height.into(), width.into()]);
         }
@@ -65,7 +75,7 @@ impl Command for Run {
 
 impl Run {
     fn attach_and_start(&self, cx: &Context, client: &Client, id: &str, attached: Attached) -> Result<(), CliError> {
-        let (keys_text, keys) = attached::detach_keys(cx, self.detach_keys.as_deref()).map_err(refused)?;
+        let (keys_text, keys) = attached::detach_keys(cx, self.session.detach_keys.as_deref()).map_err(refused)?;
         let options = AttachOptions {
             stdin: attached.stdin,
             stdout: attached.stdout,
@@ -83,7 +93,7 @@ impl Run {
         let attach = attach.response().map_err(refused)?;
         let wait = wait.response().map_err(refused)?;
         let tty = self.options.tty;
-        let mut session = attached::begin(attach, &options, tty, keys, self.sig_proxy && !tty)?;
+        let mut session = attached::begin(attach, &options, tty, keys, self.session.sig_proxy.unwrap_or(true) && !tty)?;
         if let Err(error) = client.container_start(id) {
             return self.start_failed(session, wait, error);
         }

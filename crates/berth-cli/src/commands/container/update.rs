@@ -3,7 +3,8 @@
 use berth_api::container::UpdateRequest;
 use berth_api::host_config::Resources;
 
-use super::options::request::{network_shape, restart_policy};
+use super::options::request::restart_policy;
+use super::options::resources::network_shape;
 use super::options::value;
 use crate::{Arity, CliError, Command, Context, Entry};
 

@@ -29,7 +29,7 @@ pub struct Info {
 impl Command for Info {
     fn run(self, cx: &mut Context) -> Result<(), CliError> {
         let mut client = client_version(cx, None);
-        client["Debug"] = cx.globals().debug.into();
+        client["Debug"] = cx.globals().settings.debug.into();
         if !self.format.is_empty() {
             client["Plugins"] = json!([]);
             return formatted(cx, &self.format, &client);

@@ -1,4 +1,4 @@
-//! Mounts: the long form of `--mount`, and `-v` and `--tmpfs`.
+//! File systems: the long form of `--mount`, `-v` and `--tmpfs`, and options of the container's own.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -9,6 +9,31 @@ use berth_api::mount::{BindOptions, Driver, ImageOptions, Mount, TmpfsOptions, V
 use super::csv;
 use super::value::bytes;
 use crate::flag;
+
+/// Flags about file systems, but for those that nearly everybody uses.
+#[derive(Debug, Default, clap::Args)]
+pub struct StorageOptions {
+    /// Storage driver option for this container, e.g. size
+    #[arg(long = "storage-opt", value_name = "list")]
+    pub storage_options: Vec<String>,
+    /// Mount a tmpfs at path[:options]
+    #[arg(long, value_name = "list")]
+    pub tmpfs: Vec<String>,
+    /// Driver for volumes made by -v
+    #[arg(long, value_name = "string")]
+    pub volume_driver: Option<String>,
+    /// Mount all volumes of another container [:ro|:rw]
+    #[arg(long, value_name = "list")]
+    pub volumes_from: Vec<String>,
+}
+
+impl StorageOptions {
+    /// `key=value` each.
+    pub(super) fn storage_options(&self) -> Result<BTreeMap<String, String>, String> {
+        let split = |text: &String| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.storage_options.iter().map(|text| split(text).ok_or_else(|| "invalid storage option".to_owned())).collect()
+    }
+}
 
 /// `type=bind,src=/a,dst=/b,readonly`: the parser of `--mount`.
 pub(super) fn long_form(text: &str) -> Result<Mount, String> {

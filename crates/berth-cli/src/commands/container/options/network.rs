@@ -1,11 +1,56 @@
 //! The networks of a new container: `--network` in both forms, and the older flags that speak of the first network.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use berth_api::endpoint::{EndpointIpamConfig, EndpointSettings};
 use berth_api::ordered::Ordered;
 
-use super::{ContainerOptions, csv};
+use super::{ContainerOptions, csv, value};
+
+/// Flags about the network, but for those that nearly everybody uses.
+#[derive(Debug, Default, clap::Args)]
+pub struct NetworkOptions {
+    /// Extra /etc/hosts line given as name:address (value host-gateway maps to the host side address)
+    #[arg(long = "add-host", value_name = "list", value_parser = value::extra_host)]
+    pub extra_hosts: Vec<String>,
+    /// DNS server for the container resolv.conf
+    #[arg(long, value_name = "list", value_parser = value::ip_address)]
+    pub dns: Vec<String>,
+    /// Resolver option for resolv.conf
+    #[arg(long = "dns-option", alias = "dns-opt", value_name = "list")]
+    pub dns_options: Vec<String>,
+    /// DNS search domain for resolv.conf
+    #[arg(long, value_name = "list", value_parser = value::dns_search)]
+    pub dns_search: Vec<String>,
+    /// NIS domain name
+    #[arg(long, value_name = "string")]
+    pub domainname: Option<String>,
+    /// Mark a port or port range as exposed without publishing
+    #[arg(long, value_name = "list")]
+    pub expose: Vec<String>,
+    /// Fixed IPv4 address on the network
+    #[arg(long, value_name = "string", value_parser = value::ipv4)]
+    pub ip: Option<Ipv4Addr>,
+    /// Fixed IPv6 address on the network
+    #[arg(long, value_name = "string", value_parser = value::ipv6)]
+    pub ip6: Option<Ipv6Addr>,
+    /// Legacy link to another container (name[:alias])
+    #[arg(long = "link", value_name = "list", value_parser = value::link)]
+    pub links: Vec<String>,
+    /// Link-local address for the endpoint
+    #[arg(long = "link-local-ip", value_name = "list", value_parser = value::ip_address)]
+    pub link_local_ips: Vec<String>,
+    /// Fixed MAC address
+    #[arg(long, value_name = "string")]
+    pub mac_address: Option<String>,
+    /// Extra DNS name on the given networks
+    #[arg(long = "network-alias", alias = "net-alias", value_name = "list")]
+    pub network_aliases: Vec<String>,
+    /// Publish every exposed port to a free host port
+    #[arg(long, short = 'P')]
+    pub publish_all: bool,
+}
 
 /// One `--network`, as typed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,7 +120,7 @@ pub(super) fn networking(options: &ContainerOptions) -> Result<Networking, Strin
     let mode = networks[0].target.clone();
     for (index, mut network) in networks.iter().cloned().enumerate() {
         if index == 0 {
-            apply_older_flags(&mut network, options)?;
+            apply_older_flags(&mut network, &options.network)?;
         }
         let endpoint = endpoint(&network)?;
         if endpoints.contains_key(&network.target) {
@@ -96,7 +141,7 @@ pub(super) fn networking(options: &ContainerOptions) -> Result<Networking, Strin
 }
 
 /// Flags from before a container could have several networks: they speak of the first.
-fn apply_older_flags(network: &mut NetworkAttachment, options: &ContainerOptions) -> Result<(), String> {
+fn apply_older_flags(network: &mut NetworkAttachment, options: &NetworkOptions) -> Result<(), String> {
     let conflict = |flag: &str, other: &str| {
         Err(format!("conflicting options: cannot specify both {flag} and per-network {other}"))
     };
