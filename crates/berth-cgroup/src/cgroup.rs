@@ -50,7 +50,7 @@ impl Cgroup {
     pub fn create(layout: &Layout, path: &CgroupPath) -> Result<Self, CgroupError> {
         let cgroup = Self::unmade(layout, path);
         let mut made = Vec::new();
-        match cgroup.make_directories(&mut made).and_then(|()| cgroup.prepare()) {
+        match cgroup.make_directories(&mut made) {
             Ok(()) => Ok(Self { fresh: made.len() == layout.hierarchies().len(), ..cgroup }),
             Err(error) => {
                 // The first failure is the one to report; what cannot be taken back is empty and harmless.
@@ -83,7 +83,6 @@ impl Cgroup {
     pub(crate) fn make_rest(&mut self, first: PathBuf) -> Result<(), CgroupError> {
         let mut made = vec![first];
         self.make_directories(&mut made)?;
-        self.prepare()?;
         self.fresh = made.len() == self.layout.hierarchies().len();
         Ok(())
     }
@@ -278,17 +277,29 @@ impl Cgroup {
         self.controller_directory("freezer").ok_or_else(|| CgroupError::NoFreezer { path: self.members_directory() })
     }
 
+    /// Makes those that are not in `made` yet, and has processes accepted in all.
     fn make_directories(&self, made: &mut Vec<PathBuf>) -> Result<(), CgroupError> {
+        let born_ready = self.is_born_ready();
         for (_, dir) in self.directories() {
-            if make_directory(&dir)? {
+            if !made.contains(&dir) && make_directory(&dir)? {
                 made.push(dir);
             }
         }
+        let all_new = made.len() == self.layout.hierarchies().len();
         // One look suffices on v1 too: a container that lives has its processes in every hierarchy.
-        if made.len() < self.layout.hierarchies().len() {
+        if !all_new {
             self.refuse_inhabited()?;
         }
-        Ok(())
+        if born_ready && all_new { Ok(()) } else { self.prepare() }
+    }
+
+    /// Whether the kernel prepares a new directory by itself; asked before it is made.
+    fn is_born_ready(&self) -> bool {
+        match (self.version(), self.layout.with_controller("cpuset")) {
+            (Version::V1, Some(hierarchy)) => cpuset::is_inherited_v1(&self.directory_in(hierarchy)),
+            (Version::V1, None) => true,
+            (Version::V2, _) => false,
+        }
     }
 
     fn refuse_inhabited(&self) -> Result<(), CgroupError> {

@@ -17,14 +17,12 @@ const CLONE_CHILDREN: &str = "cgroup.clone_children";
 /// hierarchy's mount point.
 pub(crate) fn inherit_v1(root: &Path, dir: &Path) -> Result<(), CgroupError> {
     let Some(parent) = dir.parent().filter(|_| dir != root) else { return Ok(()) };
+    let mut was_empty = false;
     for file in [CPUS, MEMS] {
         if !control_file::read(dir, file)?.trim().is_empty() {
             continue;
         }
-        if parent != root {
-            // It only saves work the next time: that it cannot be had is no fault.
-            let _ = control_file::write(parent, CLONE_CHILDREN, "1");
-        }
+        was_empty = true;
         let mut inherited = control_file::read(parent, file)?;
         if inherited.trim().is_empty() {
             inherit_v1(root, parent)?;
@@ -32,7 +30,16 @@ pub(crate) fn inherit_v1(root: &Path, dir: &Path) -> Result<(), CgroupError> {
         }
         control_file::write(dir, file, inherited.trim())?;
     }
+    if was_empty && parent != root {
+        // Not before there is something to hand down. It only saves work the next time: that it cannot be had is no fault.
+        let _ = control_file::write(parent, CLONE_CHILDREN, "1");
+    }
     Ok(())
+}
+
+/// Whether the parent of a v1 group that is to be made fills it as it is made.
+pub(crate) fn is_inherited_v1(dir: &Path) -> bool {
+    dir.parent().is_some_and(|parent| control_file::read(parent, CLONE_CHILDREN).is_ok_and(|text| text.trim() == "1"))
 }
 
 /// Writes CPUs and memory nodes; the files are named alike in both versions.

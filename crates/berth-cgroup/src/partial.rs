@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use crate::{
     cgroup::{Cgroup, make_directory},
     error::CgroupError,
-    join::{self, Join},
+    join::{self, Join, JoinFile},
     layout::{Layout, Version},
     path::CgroupPath,
 };
 
 /// A cgroup that may lack some of its directories. Dropping it leaves those that are there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PartialCgroup {
     cgroup: Cgroup,
     /// The only directory that is there: who is in it pays for its memory there.
@@ -59,6 +59,16 @@ impl PartialCgroup {
             Some(memory) => Ok(Join::ByWriting(vec![join::open_v1(memory)?])),
             None => self.cgroup.join(),
         }
+    }
+
+    /// Opens what a process that was born in what is there needs to join the rest, once that is made.
+    ///
+    /// # Errors
+    /// As [`Cgroup::join`].
+    pub fn join_rest(&self) -> Result<Vec<JoinFile>, CgroupError> {
+        let Some(first) = &self.first else { return Ok(Vec::new()) };
+        let rest = self.cgroup.directories().map(|(_, dir)| dir).filter(|dir| dir != first);
+        rest.map(|dir| join::open_v1(&dir)).collect()
     }
 
     /// Makes what is missing.

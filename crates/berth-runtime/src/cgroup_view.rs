@@ -109,18 +109,16 @@ impl CgroupView {
         let data = ["mode=0755".to_owned(), "size=64k".to_owned()];
         let tmpfs = Filesystem { kind: "tmpfs", source: "tmpfs", data: &data };
         let attributes = options.own.set.without(Attributes::READ_ONLY);
-        mount::mount_filesystem(interface, &tmpfs, attributes, target).step("mounting tmpfs at", destination)?;
-        let top = rooted::open(root, destination, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
-        let top = top.step("opening", destination)?;
+        let reopen = || rooted::open(root, destination, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+        let top = mount::mount_and_open(interface, &tmpfs, attributes, target, reopen);
+        let top = top.step("mounting tmpfs at", destination)?;
         for directory in &self.directories {
             directory.show(interface, top.as_fd(), options, destination)?;
         }
-        if options.own.set.contains(Attributes::READ_ONLY) {
-            let change = AttributeChange { set: Attributes::READ_ONLY, ..AttributeChange::default() };
-            mount::change_attached(interface, top.as_fd(), Depth::Single, &change)
-                .step("making read-only the mount at", destination)?;
-        }
-        Ok(())
+        // What was copied as a tree gets its attributes here, all at once; what mount(2) has bound has its own already.
+        let depth = if interface == Interface::Modern { Depth::Tree } else { Depth::Single };
+        mount::change_attached(interface, top.as_fd(), depth, &set(options))
+            .step("changing attributes of the mount at", destination)
     }
 }
 
@@ -134,10 +132,15 @@ impl Directory {
     ) -> Result<(), RuntimeError> {
         let shown: PathBuf = destination.join(&self.name);
         rustix::fs::mkdirat(top, self.name.as_str(), Mode::from_raw_mode(0o755)).step("making", &shown)?;
-        let open = || -> io::Result<OwnedFd> {
-            Ok(rustix::fs::openat(top, self.name.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
-        };
-        bind(interface, &self.source, options, open().step("opening", &shown)?.as_fd(), open, &shown)?;
+        match &self.source {
+            Source::Tree(tree) => mount::attach_in(tree, top, &self.name).step("binding cgroup at", &shown)?,
+            source => {
+                let open = || -> io::Result<OwnedFd> {
+                    Ok(rustix::fs::openat(top, self.name.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+                };
+                bind(interface, source, options, open().step("opening", &shown)?.as_fd(), open, &shown)?;
+            }
+        }
         for controller in self.controllers.iter().filter(|name| !name.starts_with("name=") && **name != self.name) {
             rustix::fs::symlinkat(self.name.as_str(), top, controller.as_str())
                 .step("linking", destination.join(controller))?;
@@ -154,7 +157,7 @@ fn bind(
     reopen: impl FnOnce() -> io::Result<OwnedFd>,
     shown: &Path,
 ) -> Result<(), RuntimeError> {
-    let change = AttributeChange { set: options.own.set, ..AttributeChange::default() };
+    let change = set(options);
     let result = match source {
         Source::Tree(tree) => {
             mount::change_attributes(tree, Depth::Single, &change).and_then(|()| mount::attach(tree, target))
@@ -163,4 +166,8 @@ fn bind(
         Source::None => Ok(()),
     };
     result.step("binding cgroup at", shown)
+}
+
+fn set(options: &MountOptions) -> AttributeChange<'static> {
+    AttributeChange { set: options.own.set, ..AttributeChange::default() }
 }

@@ -74,31 +74,40 @@ impl Channel {
         .step("reporting readiness", "")
     }
 
-    /// Says what failed. There is nobody to tell when this fails too.
+    /// Says what failed, in a second message. There is nobody to tell when this fails too.
     pub(crate) fn failed(&self, error: &RuntimeError) {
-        let mut message = vec![FAILED];
-        message.extend(serde_json::to_vec(error).unwrap_or_default());
-        message.truncate(LONGEST);
-        let _ = self.send(&message, &[]);
+        let mut text = serde_json::to_vec(error).unwrap_or_default();
+        text.truncate(LONGEST);
+        let _ = self.send(&[FAILED], &[]).and_then(|()| self.send(&text, &[]));
     }
 
     /// Waits for what the other side has to say.
     pub(crate) fn receive(&self) -> Result<Report, RuntimeError> {
-        let mut message = [0_u8; LONGEST];
         let mut descriptors = Vec::new();
-        let mut read = || retry(|| fdpass::receive(self.0.as_fd(), &mut message, &mut descriptors));
-        let count = match read() {
+        let mut word = [0_u8; 1];
+        let count = self.read(&mut word, &mut descriptors)?;
+        Ok(match word[..count] {
+            [] => Report::Ended,
+            [ENVIRONMENT] => Report::Environment,
+            [READY] => Report::Ready(descriptors.pop()),
+            _ => Report::Failed(self.receive_error()?),
+        })
+    }
+
+    fn receive_error(&self) -> Result<RuntimeError, RuntimeError> {
+        let mut text = vec![0_u8; LONGEST];
+        let count = self.read(&mut text, &mut Vec::new())?;
+        Ok(serde_json::from_slice(&text[..count]).unwrap_or_else(|_| unreadable()))
+    }
+
+    fn read(&self, message: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<usize, RuntimeError> {
+        let mut read = || retry(|| fdpass::receive(self.0.as_fd(), message, descriptors));
+        match read() {
             // The other end was closed with something of ours unread. The kernel tells that once, and before what was said last.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => read(),
             count => count,
-        };
-        let count = count.step("waiting for the container", "")?;
-        Ok(match message[..count].split_first() {
-            None => Report::Ended,
-            Some((&ENVIRONMENT, _)) => Report::Environment,
-            Some((&READY, _)) => Report::Ready(descriptors.pop()),
-            Some((_, text)) => Report::Failed(serde_json::from_slice(text).unwrap_or_else(|_| unreadable())),
-        })
+        }
+        .step("waiting for the container", "")
     }
 
     fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -37,6 +37,8 @@ pub struct Container {
     pidfd: OwnedFd,
     /// Open until the program runs.
     channel: Option<Channel>,
+    /// Whether the program begins by itself.
+    unasked: bool,
     cgroup: Cgroup,
     mount_namespace: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
@@ -99,9 +101,8 @@ impl Container {
         if plan.needs_cgroup_at_birth() {
             cgroup.complete(request, &mut warnings)?;
         }
-        plan.cgroup = (!cgroup.partial.is_complete()).then(|| cgroup.partial.cgroup().clone());
-        let (launched, terminal) = launch(&plan, program, &mut cgroup, &mut warnings)?;
-        let mount_namespace = launched.mount_namespace()?;
+        plan.cgroup = (!cgroup.partial.is_complete()).then(|| cgroup.partial.clone());
+        let (launched, mount_namespace, terminal) = launch(&plan, program, &mut cgroup, &mut warnings)?;
         let Launched { pid, pidfd, channel } = launched.keep();
         Ok(Container {
             id: request.id.to_owned(),
@@ -109,6 +110,7 @@ impl Container {
             pid,
             pidfd,
             channel: Some(channel),
+            unasked: plan.begins_unasked(),
             cgroup: cgroup.keep(),
             mount_namespace: Some(mount_namespace),
             terminal,
@@ -132,6 +134,7 @@ impl Container {
             pid: existing.pid,
             pidfd: pidfd.step("opening the container process", "")?,
             channel: None,
+            unasked: false,
             cgroup,
             mount_namespace: None,
             terminal: None,
@@ -160,8 +163,10 @@ impl Container {
                 reason: "it was started already".into(),
             });
         };
-        // A process that has gone says so below.
-        let _ = channel.go_on();
+        if !self.unasked {
+            // A process that has gone says so below.
+            let _ = channel.go_on();
+        }
         self.begin(&channel)
     }
 
@@ -211,8 +216,9 @@ impl Container {
         let launched = birth.launch(|channel| self.live_inside(&plan, program, channel))?;
         let launched = Guard(Some(launched));
         plan.adjust_oom_score(launched.pid(), &mut warnings)?;
+        // Nothing is left to be done here before it begins; if it has gone already, it says so.
+        let _ = launched.channel().go_on();
         let terminal = launched.await_ready(&self.cgroup, || Ok(()))?;
-        launched.channel().go_on()?;
         if let Report::Failed(error) = launched.channel().receive()? {
             return Err(error);
         }
@@ -339,6 +345,14 @@ impl Container {
     }
 }
 
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.unasked && self.channel.is_some() {
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        }
+    }
+}
+
 impl Settings {
     fn new(spec: &Spec, namespaces: Namespaces, filter: FilterSource) -> Settings {
         let linux = spec.linux.as_ref();
@@ -424,18 +438,17 @@ fn remove_cgroup(cgroup: &Cgroup) -> Result<(), RuntimeError> {
     Ok(cgroup.remove()?)
 }
 
-/// Makes the process and brings it to the gate; gives the master of its terminal.
+/// Makes the process and brings it to the gate; gives its mount namespace and the master of its terminal.
 fn launch(
     plan: &InitPlan<'_>,
     program: Program,
     cgroup: &mut NewCgroup,
     warnings: &mut Vec<String>,
-) -> Result<(Guard, Option<OwnedFd>), RuntimeError> {
+) -> Result<(Guard, OwnedFd, Option<OwnedFd>), RuntimeError> {
     let sources = plan.rootfs.open_sources_outside()?;
     let join = cgroup.partial.join()?;
     let launched = plan.birth(&join).launch(|channel| plan.live(program, channel, sources))?;
     let launched = Guard(Some(launched));
-    plan.process.adjust_oom_score(launched.pid(), warnings)?;
     if plan.needs_maps() {
         plan.namespaces.write_maps(launched.pid())?;
         let _ = launched.channel().go_on();
@@ -445,13 +458,19 @@ fn launch(
         // A process that has gone says so below.
         let _ = launched.channel().go_on();
     }
+    // What the process does not wait for is done while it works; it is not reaped before we say so, however it fares.
+    plan.process.adjust_oom_score(launched.pid(), warnings)?;
+    let mount_namespace = launched.mount_namespace();
+    if plan.begins_unasked() {
+        let _ = launched.channel().go_on();
+    }
     let pid = launched.pid().as_raw_nonzero().get();
     let terminal = launched.await_ready(cgroup.partial.cgroup(), || {
         let (hooks, subject) = (hooks_of(plan.request.spec), plan.subject(Some(pid), Status::Creating));
         hooks::run(&hooks.prestart, Point::Prestart, &subject)?;
         hooks::run(&hooks.create_runtime, Point::CreateRuntime, &subject)
     })?;
-    Ok((launched, terminal))
+    Ok((launched, mount_namespace?, terminal))
 }
 
 /// A new process, killed and reaped unless it is kept.
@@ -504,11 +523,14 @@ impl Guard {
         RuntimeError::Lost { reason }
     }
 
-    /// Opened while the process waits: asked for later, a short program may have ended already.
+    /// Opened before the program may begin: asked for later, a short one may have ended already.
     fn mount_namespace(&self) -> Result<OwnedFd, RuntimeError> {
-        let path = format!("/proc/{}/ns/mnt", self.pid().as_raw_nonzero());
-        rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .step("opening the mount namespace", path)
+        let alive = self.alive();
+        namespace::mount_namespace_of(&alive.pidfd).or_else(|_| {
+            let path = format!("/proc/{}/ns/mnt", alive.pid.as_raw_nonzero());
+            rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .step("opening the mount namespace", path)
+        })
     }
 }
 
@@ -524,7 +546,7 @@ impl Drop for Guard {
 impl ProcessPlan<'_> {
     /// Done from outside: the file of the new process may belong to somebody else for it.
     fn adjust_oom_score(&self, pid: Pid, warnings: &mut Vec<String>) -> Result<(), RuntimeError> {
-        let Some(score) = self.oom_score_adj else { return Ok(()) };
+        let Some(score) = self.oom_score_adj.filter(|score| own_oom_score() != Some(*score)) else { return Ok(()) };
         let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
         match fs::write(&path, score.to_string()) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -536,6 +558,14 @@ impl ProcessPlan<'_> {
             result => result.step("writing", path),
         }
     }
+}
+
+/// The score of the calling process, with which its children are born.
+fn own_oom_score() -> Option<i32> {
+    let file = rustix::fs::open("/proc/self/oom_score_adj", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0_u8; 16];
+    let length = rustix::io::read(&file, &mut text).ok()?;
+    std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()
 }
 
 #[cfg(test)]

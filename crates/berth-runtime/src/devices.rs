@@ -134,11 +134,13 @@ impl Node {
 fn make_links(dev: BorrowedFd<'_>) -> Result<(), RuntimeError> {
     for (name, target) in DEFAULT_LINKS {
         match rustix::fs::symlinkat(target, dev, name) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => {}
+            Err(Errno::EXIST) if name == "ptmx" => replace_ptmx(dev)?,
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(error).step("linking", PathBuf::from("/dev").join(name)),
         }
     }
-    replace_ptmx(dev)
+    Ok(())
 }
 
 /// A node `ptmx` that an image brought would open the host's terminals: it becomes the link.

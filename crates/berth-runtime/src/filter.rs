@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_oci::runtime::LinuxSeccomp;
+use berth_oci::runtime::SeccompText;
 
 use crate::error::RuntimeError;
 use crate::seccomp::{self, Filter};
@@ -21,20 +21,21 @@ pub(crate) enum FilterSource {
     /// It was compiled for the first process; a profile is ten times as large.
     Compiled(Option<SystemCallFilter>),
     /// It is compiled when it is needed.
-    Profile { profile: Option<LinuxSeccomp>, cache: Option<PathBuf> },
+    Profile { profile: Option<SeccompText>, cache: Option<PathBuf> },
 }
 
 impl SystemCallFilter {
     /// Compiles a profile, or finds it compiled. Names that nobody knows are skipped in silence: every profile has some from other kernels
     /// and machines.
-    pub(crate) fn new(profile: &LinuxSeccomp, cache: Option<&Path>) -> Result<Self, RuntimeError> {
-        let filter = seccomp::compile_cached(profile, cache)
-            .map_err(|error| RuntimeError::invalid("linux.seccomp", error.to_string()))?;
-        Ok(Self {
-            filter,
-            listener_path: profile.listener_path.clone(),
-            listener_metadata: profile.listener_metadata.clone(),
-        })
+    pub(crate) fn new(profile: &SeccompText, cache: Option<&Path>) -> Result<Self, RuntimeError> {
+        let invalid = |error: String| RuntimeError::invalid("linux.seccomp", error);
+        let filter = seccomp::compile_cached(profile, cache).map_err(|error| invalid(error.to_string()))?;
+        let mut own = Self { filter, listener_path: String::new(), listener_metadata: String::new() };
+        if own.filter.notifies() {
+            let profile = profile.read().map_err(|error| invalid(error.to_string()))?;
+            (own.listener_path, own.listener_metadata) = (profile.listener_path, profile.listener_metadata);
+        }
+        Ok(own)
     }
 }
 

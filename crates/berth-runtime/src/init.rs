@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_cgroup::{Cgroup, Join};
+use berth_cgroup::PartialCgroup;
 use berth_oci::runtime::{Hooks, Linux, Spec, Status};
 use berth_sys::namespace::Namespace;
 use rustix::fs::Mode;
@@ -20,7 +20,7 @@ use crate::namespaces::NamespacePlan;
 use crate::process::{Ends, ProcessPlan, StartHooks, Surroundings, become_namespace_root};
 use crate::procfs::Procfs;
 use crate::program::Program;
-use crate::request::CreateRequest;
+use crate::request::{CreateRequest, StartGate};
 use crate::rootfs::{self, RootfsPlan, Sources};
 use crate::streams;
 use crate::sysctl;
@@ -32,8 +32,8 @@ pub(crate) struct InitPlan<'a> {
     pub(crate) namespaces: NamespacePlan<'a>,
     pub(crate) rootfs: RootfsPlan<'a>,
     pub(crate) process: ProcessPlan<'a>,
-    /// What the process joins when it is told that it is whole; otherwise it was born in it.
-    pub(crate) cgroup: Option<Cgroup>,
+    /// Of what the process joins the rest when it is told that it is there; otherwise it was born in all of it.
+    pub(crate) cgroup: Option<PartialCgroup>,
     /// Kept for later processes.
     pub(crate) filter: Option<SystemCallFilter>,
 }
@@ -111,6 +111,11 @@ impl<'a> InitPlan<'a> {
         !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty()
     }
 
+    /// Whether the program begins without a sign from the caller of the runtime. A maker that runs hooks first gives it late.
+    pub(crate) fn begins_unasked(&self) -> bool {
+        matches!(self.request.gate, StartGate::Open) && !self.stops_for_hooks()
+    }
+
     /// The whole life, in the new process.
     pub(crate) fn live(
         &self,
@@ -164,10 +169,7 @@ impl<'a> InitPlan<'a> {
         if !channel.wait()? {
             return Err(RuntimeError::Lost { reason: "the runtime has gone".to_owned() });
         }
-        match cgroup.join()? {
-            Join::ByWriting(files) => files.iter().try_for_each(launch::join),
-            Join::ByClone(_) => Ok(()),
-        }
+        cgroup.join_rest()?.iter().try_for_each(launch::join)
     }
 
     fn run_create_hooks(&self, channel: &Channel, pid: i32) -> Result<(), RuntimeError> {

@@ -78,9 +78,9 @@ impl Cover<'_> {
         }
         let data = ["nr_blocks=1".to_owned(), "nr_inodes=1".to_owned()];
         let tmpfs = Filesystem { kind: "tmpfs", source: "tmpfs", data: &data };
-        mount::mount_filesystem(self.interface, &tmpfs, Attributes::READ_ONLY, target.as_fd()).step("masking", path)?;
-        // The descriptor of before is below the new mount; the path leads on top of it.
-        self.empty = open_present(self.root, path)?;
+        let reopen = || rooted::open(self.root, path, OFlags::PATH, Mode::empty());
+        let empty = mount::mount_and_open(self.interface, &tmpfs, Attributes::READ_ONLY, target.as_fd(), reopen);
+        self.empty = Some(empty.step("masking", path)?);
         Ok(())
     }
 }

@@ -285,7 +285,6 @@ impl<'a> PlannedMount<'a> {
     }
 
     fn guard_procfs(&self, target: &OwnedFd, source: Option<&OwnedFd>) -> Result<(), RuntimeError> {
-        let path = std::fs::read_link(mount::descriptor_path(target.as_fd())).unwrap_or_default();
         let refuse = || {
             let reason = "cannot be mounted because it is inside /proc";
             Err(RuntimeError::invalid(format!("mounts {:?}", self.destination()), reason))
@@ -294,19 +293,21 @@ impl<'a> PlannedMount<'a> {
         if over_proc && source.is_some_and(|source| !is_procfs(source)) {
             return refuse();
         }
-        if over_proc || !is_procfs(target) || self.mount.kind == "proc" {
+        if over_proc || self.mount.kind == "proc" || !is_procfs(target) {
             return Ok(());
         }
+        let path = std::fs::read_link(mount::descriptor_path(target.as_fd())).unwrap_or_default();
         if PROC_FILES.iter().any(|file| path == Path::new("/proc").join(file)) { Ok(()) } else { refuse() }
     }
 }
 
 /// Opens what is to be bound: as a copy that later changes of our mounts do not reach, where the kernel can.
 pub(crate) fn open_tree(interface: Interface, path: &Path, depth: Depth) -> io::Result<Source> {
-    let place = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match interface {
-        Interface::Modern => Ok(Source::Tree(mount::clone_tree(&place, depth)?)),
-        Interface::Classic => Ok(Source::Place(place)),
+        Interface::Modern => Ok(Source::Tree(mount::clone_tree_at(path, depth)?)),
+        Interface::Classic => {
+            Ok(Source::Place(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?))
+        }
     }
 }
 

@@ -176,7 +176,7 @@ impl Ends<'_> {
     /// Waits for the sign to begin, and tells whoever gave it what went wrong after it.
     fn pass_gate(&self, begin: impl FnOnce() -> Result<Infallible, RuntimeError>) -> Result<Infallible, RuntimeError> {
         match self.gate {
-            StartGate::Caller => {
+            StartGate::Caller | StartGate::Open => {
                 if !self.channel.wait()? {
                     exit_now(0) // The caller is gone, and with it whoever would start or delete the container.
                 }

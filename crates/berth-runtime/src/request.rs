@@ -101,6 +101,9 @@ impl<'a> Stdio<'a> {
 pub enum StartGate<'a> {
     /// The caller, by [`crate::Container::start`] on the same value; if it ends before, so does the container.
     Caller,
+    /// Nobody: the program begins as soon as all is ready, while the caller gets ready too. [`crate::Container::start`] tells how
+    /// it went; if the value is dropped before, the container is killed.
+    Open,
     /// Whoever connects to this listening socket (`SOCK_SEQPACKET`): the caller may leave.
     Socket(BorrowedFd<'a>),
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use berth_oci::runtime::Mount;
 use berth_proto::shim::{LaunchRequest, LaunchResponse};
 use berth_proto::ttrpc::{Code, Status};
-use berth_runtime::{Keyring, RootSwitch};
+use berth_runtime::{Keyring, RootSwitch, StartGate};
 
 use crate::client::Wish;
 use crate::error::ShimError;
@@ -120,6 +120,8 @@ fn create(
             root_switch: RootSwitch::Pivot,
             keyring: Keyring::New,
             layout: &origin.layout,
+            // A terminal first gets its size.
+            gate: if request.terminal { StartGate::Caller } else { StartGate::Open },
         },
     )?;
     if !request.runtime_dir.is_empty() {

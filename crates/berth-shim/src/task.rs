@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use berth_cgroup::{Layout, OomWatch};
 use berth_model::Timestamp;
 use berth_oci::runtime::{Mount, NamespaceType, Spec};
-use berth_runtime::{Container, CreateRequest, ExecRequest, Keyring, RootSwitch, Rootfs, Stdio, Target};
+use berth_runtime::{Container, CreateRequest, ExecRequest, Keyring, RootSwitch, Rootfs, StartGate, Stdio, Target};
 use berth_sys::signalfd::signal_to_send;
 use rustix::process::{Pid, Signal};
 
@@ -70,6 +70,8 @@ pub struct NewTask<'a> {
     pub keyring: Keyring,
     /// The control groups of the machine.
     pub layout: &'a Layout,
+    /// Who lets the program begin.
+    pub gate: StartGate<'static>,
 }
 
 /// Where the streams of a new process come from.
@@ -107,6 +109,7 @@ impl Task {
             root_switch: new.root_switch,
             keyring: new.keyring,
             layout: Some(new.layout),
+            gate: new.gate,
             ..CreateRequest::new(new.id, new.bundle, &spec, rootfs)
         })?;
         let mount_namespace = container.take_mount_namespace();

@@ -108,6 +108,7 @@ impl Shim {
                     berth_runtime::Keyring::New
                 },
                 layout: &self.origin.layout,
+                gate: berth_runtime::StartGate::Caller,
             },
         )?;
         let pid = task.process(MAIN).and_then(|main| main.life.pid()).map_or(0, raw);

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -186,6 +187,26 @@ pub fn mount_filesystem(
     }
 }
 
+/// As [`mount_filesystem`], and opens what it mounted. `reopen` opens the place of `target` again, now that something lies over it.
+///
+/// # Errors
+/// As [`mount_filesystem`].
+pub fn mount_and_open(
+    interface: Interface,
+    filesystem: &Filesystem<'_>,
+    attributes: Attributes,
+    target: BorrowedFd<'_>,
+    reopen: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
+    if interface == Interface::Classic {
+        mount_classic(filesystem, attributes, target)?;
+        return reopen();
+    }
+    let mounted = create_filesystem(filesystem, attributes)?;
+    attach(&mounted, target)?;
+    Ok(mounted)
+}
+
 /// Makes a new file system, mounted nowhere yet. See fsopen(2), fsconfig(2), fsmount(2).
 ///
 /// # Errors
@@ -270,9 +291,20 @@ pub fn bind_changed(
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`, `EINVAL` for a source that is unbindable or not in this mount namespace.
 pub fn clone_tree(source: impl AsFd, depth: Depth) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let flags = if depth == Depth::Tree { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
-    Ok(rustix::mount::open_tree(source, c"", flags)?)
+    Ok(rustix::mount::open_tree(source, c"", clone_flags(depth) | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+/// As [`clone_tree`], of what `path` leads to in the caller's own view.
+///
+/// # Errors
+/// As [`clone_tree`], and those of open(2).
+pub fn clone_tree_at(path: &Path, depth: Depth) -> io::Result<OwnedFd> {
+    Ok(rustix::mount::open_tree(CWD, path, clone_flags(depth))?)
+}
+
+fn clone_flags(depth: Depth) -> OpenTreeFlags {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if depth == Depth::Tree { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
 }
 
 /// Attaches a detached mount on `target`. See move_mount(2).
@@ -282,6 +314,14 @@ pub fn clone_tree(source: impl AsFd, depth: Depth) -> io::Result<OwnedFd> {
 pub fn attach(tree: &OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(tree, c"", target, c"", flags)?)
+}
+
+/// As [`attach`], on the directory `name` of `directory`; it is not followed if it is a link.
+///
+/// # Errors
+/// As [`attach`].
+pub fn attach_in(tree: &OwnedFd, directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    Ok(rustix::mount::move_mount(tree, c"", directory, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// The layout of the kernel's `struct mount_attr`.

@@ -3,7 +3,7 @@
 //! What a network namespace needs beyond that is in [`crate::netns`].
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// One kind of namespace, see namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +128,19 @@ pub fn enter(namespace: BorrowedFd<'_>, kind: Namespace) -> io::Result<()> {
 pub fn enter_all(pidfd: impl AsFd, kinds: Namespaces) -> io::Result<()> {
     // SAFETY: takes two integers; the descriptor is borrowed, hence open.
     check(unsafe { libc::setns(pidfd.as_fd().as_raw_fd(), kinds.bits() as i32) })
+}
+
+/// Opens the mount namespace of the process behind `pidfd`, without a look into `/proc` (6.11 and newer). See ioctl_pidfd(2).
+///
+/// # Errors
+/// `ENOTTY` or `EINVAL` before 6.11, `ESRCH` when the process is gone.
+pub fn mount_namespace_of(pidfd: impl AsFd) -> io::Result<OwnedFd> {
+    const PIDFD_GET_MNT_NAMESPACE: u32 = 0xff03;
+    // SAFETY: takes no argument, and touches no memory of ours.
+    let result = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_MNT_NAMESPACE as _, 0) };
+    check(result.min(0))?;
+    // SAFETY: the kernel has made a new descriptor that nobody else owns, close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
 }
 
 /// Moves the calling process, which has one thread, into new namespaces. See unshare(2).

@@ -65,11 +65,21 @@ pub fn make_directories(root: impl AsFd, path: impl AsRef<Path>, mode: Mode) -> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
+    if let Some(made) = make_last(root, path, mode) {
+        return Ok(made);
+    }
     let mut walk = Walk::new(path);
     while let Some(name) = walk.pending.pop_front() {
         walk.step(root, &name, mode)?;
     }
     open_resolving(root, &walk.resolved, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Mostly only the last name is missing. Whatever is in the way of so short a way is met, or reported, on the long one.
+fn make_last(root: BorrowedFd<'_>, path: &Path, mode: Mode) -> Option<OwnedFd> {
+    let (parent, name) = open_parent(root, path).ok()?;
+    rustix::fs::mkdirat(&parent, name, mode).ok()?;
+    open_plain(&parent, name, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok()
 }
 
 /// Opens the file at `path` inside `root` as a path descriptor, making an empty one and its parents where they are missing.

@@ -2,11 +2,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use berth_oci::{
-    runtime::{Linux, LinuxResources, LinuxSeccomp, Namespace, NamespaceType, RootfsPropagation},
+    runtime::{Linux, LinuxResources, Namespace, NamespaceType, RootfsPropagation, SeccompText},
     seccomp_profile,
 };
 
@@ -159,7 +159,7 @@ fn thermal_throttle_paths() -> &'static [PathBuf] {
     &PATHS
 }
 
-fn seccomp(engine: &Inner, host: &HostSettings) -> Result<Option<LinuxSeccomp>, EngineError> {
+fn seccomp(engine: &Inner, host: &HostSettings) -> Result<Option<SeccompText>, EngineError> {
     if host.isolation.privileged {
         return Ok(None);
     }
@@ -169,14 +169,26 @@ fn seccomp(engine: &Inner, host: &HostSettings) -> Result<Option<LinuxSeccomp>, 
     let kernel = crate::limits::kernel_version();
     let parse = |text: &str| {
         let profile = seccomp_profile::parse_profile(text).map_err(|error| invalid(&error))?;
-        Ok::<_, EngineError>(profile.resolve(&names, kernel))
+        Ok::<_, EngineError>(SeccompText::of(&profile.resolve(&names, kernel)))
     };
     match (&host.isolation.seccomp, &engine.config.seccomp_profile) {
         (SeccompChoice::Unconfined, _) => Ok(None),
         (SeccompChoice::Profile(text), _) => Ok(Some(parse(text)?)),
         (SeccompChoice::Default, Some(text)) => Ok(Some(parse(text)?)),
-        (SeccompChoice::Default, None) => Ok(Some(seccomp_profile::docker_default(&names, kernel))),
+        (SeccompChoice::Default, None) => Ok(Some(default_filter(capabilities))),
     }
+}
+
+/// Docker's filter for these capabilities. The last one is kept: most containers have the same.
+fn default_filter(capabilities: Vec<String>) -> SeccompText {
+    static LAST: Mutex<Option<(Vec<String>, SeccompText)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, filter)) = last.as_ref().filter(|(same, _)| *same == capabilities) {
+        return filter.clone();
+    }
+    let filter = SeccompText::of(&seccomp_profile::docker_default(&capabilities, crate::limits::kernel_version()));
+    *last = Some((capabilities, filter.clone()));
+    filter
 }
 
 /// A bind that is to be seen outside needs a root that lets it.

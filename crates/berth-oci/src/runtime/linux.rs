@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LinuxResources, LinuxSeccomp, is_false, is_zero};
+use super::{LinuxResources, SeccompText, is_false, is_zero};
 
 /// Everything particular to Linux.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Linux {
     pub net_devices: BTreeMap<String, NetDevice>,
     /// System call filter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seccomp: Option<LinuxSeccomp>,
+    pub seccomp: Option<SeccompText>,
     /// Propagation of the root mount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs_propagation: Option<RootfsPropagation>,

@@ -25,7 +25,7 @@ pub use resources::{
     BlockIo, Cpu, DeviceCgroup, HugepageLimit, InterfacePriority, LinuxResources, Memory, NetworkResources, Pids, Rdma,
     ThrottleDevice, WeightDevice,
 };
-pub use seccomp::{LinuxSeccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompSyscall};
+pub use seccomp::{LinuxSeccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompSyscall, SeccompText};
 pub use state::{
     CgroupFeatures, FeatureSwitch, Features, LinuxFeatures, MountExtensions, SeccompFeatures, State, Status,
 };

@@ -1,8 +1,42 @@
 //! The system call filter ("Linux Container Configuration", section "Seccomp").
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{NameList, is_zero};
+
+/// A filter as the text of its document. It is most of a configuration, and needed only where it is compiled anew.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SeccompText(Box<RawValue>);
+
+impl SeccompText {
+    /// Writes a filter down.
+    #[must_use]
+    pub fn of(filter: &LinuxSeccomp) -> Self {
+        Self(serde_json::value::to_raw_value(filter).expect("words and numbers can be written as JSON"))
+    }
+
+    /// The text, which is well-formed JSON.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Reads the filter.
+    ///
+    /// # Errors
+    /// Where the text is of something else.
+    pub fn read(&self) -> Result<LinuxSeccomp, serde_json::Error> {
+        serde_json::from_str(self.text())
+    }
+}
+
+impl PartialEq for SeccompText {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
 
 /// A filter: a default action and rules that differ from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,4 +151,37 @@ pub enum SeccompOperator {
     /// Equal under a mask.
     #[serde(rename = "SCMP_CMP_MASKED_EQ")]
     MaskedEqual,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Linux;
+
+    #[test]
+    fn a_filter_is_kept_as_it_was_written_and_read_later() {
+        let written = r#"{"seccomp":{"defaultAction": "SCMP_ACT_ALLOW"}}"#;
+        let linux: Linux = serde_json::from_str(written).unwrap();
+        let kept = linux.seccomp.clone().unwrap();
+        assert_eq!(kept.text(), r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#);
+        let filter = kept.read().unwrap();
+        assert_eq!(filter.default_action, SeccompAction::Allow);
+        assert_eq!(SeccompText::of(&filter).read().unwrap(), filter);
+        assert_eq!(serde_json::to_string(&linux).unwrap().matches("SCMP_ACT_ALLOW").count(), 1);
+        assert_eq!(
+            serde_json::from_value::<Linux>(serde_json::to_value(&linux).unwrap())
+                .unwrap()
+                .seccomp
+                .unwrap()
+                .read()
+                .unwrap(),
+            filter
+        );
+    }
+
+    #[test]
+    fn what_is_no_filter_is_found_out_when_it_is_read() {
+        let linux: Linux = serde_json::from_str(r#"{"seccomp":{"defaultAction":7}}"#).unwrap();
+        assert!(linux.seccomp.unwrap().read().is_err());
+    }
 }

@@ -5,13 +5,12 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    hash::{Hash, Hasher},
     io::{Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
-use berth_oci::runtime::LinuxSeccomp;
+use berth_oci::runtime::SeccompText;
 use berth_sys::seccomp::{FilterFlags, MAX_INSTRUCTIONS, SockFilter};
 use sha2::{Digest, Sha256};
 
@@ -29,38 +28,26 @@ const INSTRUCTION: usize = 8;
 ///
 /// # Errors
 /// As [`compile`](super::compile).
-pub fn compile_cached(profile: &LinuxSeccomp, dir: Option<&Path>) -> Result<Filter, SeccompError> {
+pub fn compile_cached(profile: &SeccompText, dir: Option<&Path>) -> Result<Filter, SeccompError> {
     let machine = Machine::native().ok_or(SeccompError::Machine)?;
-    let Some(dir) = dir else { return compile_for(profile, machine) };
+    let compile =
+        || compile_for(&profile.read().map_err(|error| SeccompError::Unreadable(error.to_string()))?, machine);
+    let Some(dir) = dir else { return compile() };
     let key = key(profile, machine);
     let file = dir.join(hex(&key));
     if let Some(filter) = read(&file, &key) {
         return Ok(filter);
     }
-    let filter = compile_for(profile, machine)?;
+    let filter = compile()?;
     // Nobody waits for the cache: the next start tries again.
     let _ = write(dir, &file, &key, &filter);
     Ok(filter)
 }
 
 /// The hash of everything that decides about the filter.
-fn key(profile: &LinuxSeccomp, machine: Machine) -> [u8; HASH] {
-    let mut bytes = Collected(Vec::with_capacity(16 << 10));
-    (MAGIC, env!("CARGO_PKG_VERSION"), machine, profile).hash(&mut bytes);
-    Sha256::digest(&bytes.0).into()
-}
-
-/// Takes down what a value hashes, which is unambiguous, instead of hashing it word by word.
-struct Collected(Vec<u8>);
-
-impl Hasher for Collected {
-    fn finish(&self) -> u64 {
-        0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
+fn key(profile: &SeccompText, machine: Machine) -> [u8; HASH] {
+    let compiler = format!("{} {machine:?} ", env!("CARGO_PKG_VERSION"));
+    Sha256::new().chain_update(MAGIC).chain_update(compiler).chain_update(profile.text()).finalize().into()
 }
 
 /// Reads a filter whose file is whole, ours, and for this very profile.
@@ -140,10 +127,14 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use berth_oci::runtime::SeccompAction;
+    use berth_oci::runtime::{SeccompAction, SeccompSyscall};
 
     use super::*;
-    use crate::seccomp::proof::profile;
+    use crate::seccomp::proof;
+
+    fn profile(action: SeccompAction, rules: Vec<SeccompSyscall>) -> SeccompText {
+        SeccompText::of(&proof::profile(action, rules))
+    }
 
     fn only_file(dir: &Path) -> std::path::PathBuf {
         let files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();

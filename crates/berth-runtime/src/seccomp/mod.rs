@@ -61,6 +61,9 @@ pub enum SeccompError {
     /// The machine itself is none that filters are made for.
     #[error("seccomp filters are not made for this machine")]
     Machine,
+    /// The text is not that of a profile.
+    #[error("seccomp: {0}")]
+    Unreadable(String),
     /// An architecture is none.
     #[error("seccomp: unknown architecture {0:?}")]
     Architecture(String),

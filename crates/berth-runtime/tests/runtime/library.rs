@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use berth_oci::runtime::{Mount, Process, Spec};
-use berth_runtime::{Container, CreateRequest, ExecRequest, Rootfs, RuntimeError, Signal, Stdio, Target};
+use berth_runtime::{Container, CreateRequest, ExecRequest, Rootfs, RuntimeError, Signal, StartGate, Stdio, Target};
 use berth_sys::mount::Interface;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -17,6 +17,8 @@ tests![
     an_exec_has_streams_of_its_own,
     a_start_that_fails_tells_why,
     the_container_ends_with_its_maker,
+    a_program_may_begin_by_itself,
+    a_program_that_began_by_itself_ends_with_the_value,
     cgroup_and_processes_are_gone_after_delete,
     layers_with_long_paths_are_mounted,
     filters_are_cached,
@@ -81,6 +83,40 @@ fn an_overlay_becomes_the_root() {
     assert_eq!(std::fs::read_to_string(bundle.path().join("upper/made")).unwrap(), "written\n");
     assert!(!bundle.rootfs().join("made").exists());
     assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains("overlay overlay"), "nothing leaks out");
+}
+
+fn a_program_may_begin_by_itself() {
+    let bundle = Bundle::new("echo $0; cat /proc/self/oom_score_adj");
+    let (spec, rootfs) = (spec(&bundle), bundle.rootfs());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let request = CreateRequest::new(bundle.id(), bundle.path(), &spec, Rootfs::Directory(&rootfs));
+    let request = CreateRequest { gate: StartGate::Open, ..request };
+    let mut container = Container::create(&CreateRequest { stdio: Stdio::all(&writer), ..request }).unwrap();
+    drop(writer);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("sh\n"), "it began before anybody asked: {text:?}");
+    container.start().unwrap();
+    assert_eq!(wait(&container), 0);
+    container.delete().unwrap();
+    let missing = Spec {
+        process: Some(Process { args: vec!["/nosuch".to_owned()], ..spec.process.clone().unwrap() }),
+        ..spec.clone()
+    };
+    let error = Container::create(&CreateRequest { spec: &missing, ..request }).unwrap_err();
+    assert!(matches!(error, RuntimeError::Program { .. }), "{error}");
+}
+
+fn a_program_that_began_by_itself_ends_with_the_value() {
+    let bundle = Bundle::new("sleep 1000");
+    let (spec, rootfs) = (spec(&bundle), bundle.rootfs());
+    let request = CreateRequest::new(bundle.id(), bundle.path(), &spec, Rootfs::Directory(&rootfs));
+    let container = Container::create(&CreateRequest { gate: StartGate::Open, ..request }).unwrap();
+    let (pidfd, cgroup) = (container.pidfd().try_clone_to_owned().unwrap(), container.cgroup().clone());
+    drop(container);
+    let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+    assert_eq!(status.terminating_signal(), Some(Signal::KILL.as_raw()));
+    cgroup.remove().unwrap();
 }
 
 fn layers_with_long_paths_are_mounted() {
