@@ -171,9 +171,10 @@ impl<'a> RootfsPlan<'a> {
         let (before, after) = self.mounts.split_at(self.first_of_cgroups());
         let mut attach = sources.mounts.iter();
         let mut attach_all = |mounts: &[PlannedMount<'_>], cgroups: &CgroupView| {
-            mounts.iter().zip(&mut attach).try_for_each(|(planned, source)| {
-                planned.attach(self.interface, root.as_fd(), source, cgroups)
-            })
+            mounts
+                .iter()
+                .zip(&mut attach)
+                .try_for_each(|(planned, source)| planned.attach(self.interface, root.as_fd(), source, cgroups))
         };
         attach_all(before, &CgroupView::hidden())?;
         join_cgroup()?;

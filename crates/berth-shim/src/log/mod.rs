@@ -62,12 +62,7 @@ impl Log {
             backlog: usize::try_from(wish.non_blocking_buffer).ok().filter(|bytes| *bytes > 0),
         };
         let open = if wish.at_first_record { LogFile::open_at_first_record } else { LogFile::open };
-        Ok(Some(Self {
-            file: open(path, limits)?,
-            format,
-            stdout: Lines::default(),
-            stderr: Lines::default(),
-        }))
+        Ok(Some(Self { file: open(path, limits)?, format, stdout: Lines::default(), stderr: Lines::default() }))
     }
 
     /// Takes output as it was read.
