@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +16,9 @@ use crate::{
     plot, report,
     results::{self, Report},
 };
+
+/// As in `scripts/install`, in bytes.
+const PIECE: usize = 256 << 10;
 
 /// Does what the options say.
 pub fn run(options: &Options) -> Result<()> {
@@ -34,7 +39,8 @@ pub fn run(options: &Options) -> Result<()> {
 fn measure(options: &Options) -> Result<()> {
     let directory =
         tempfile::Builder::new().prefix("berth-bench-").tempdir().context("making a directory for archives")?;
-    let setting = Setting { options, program: program(options)?, directory: directory.path() };
+    let program = install(&program(options)?, directory.path())?;
+    let setting = Setting { options, program, directory: directory.path() };
     for &group in &options.groups {
         eprintln!("measuring {}: {}", group.name(), group.title());
         match group.measure(&setting) {
@@ -64,6 +70,19 @@ fn program(options: &Options) -> Result<PathBuf> {
         },
     };
     program.canonicalize().with_context(|| format!("the program {}", program.display()))
+}
+
+/// Puts the program where it is measured, as `scripts/install` does: written in pieces of a size that is how the page cache then holds it.
+fn install(program: &Path, directory: &Path) -> Result<PathBuf> {
+    let profile = if program.components().any(|part| part.as_os_str() == "debug") { "debug" } else { "release" };
+    let installed = directory.join(profile).join("berth");
+    let copy = || {
+        fs::create_dir(directory.join(profile))?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&installed)?;
+        fs::read(program)?.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
+    };
+    copy().with_context(|| format!("copying {} to {}", program.display(), installed.display()))?;
+    Ok(installed)
 }
 
 fn keep(report: Report) -> Result<()> {

@@ -20,7 +20,8 @@ pub fn page(reports: &[Report]) -> String {
         after one turn that does not count. *Wall* is the client's time from start to end. *CPU* is the processor time of\n\
         everything that belongs to the engine (client, daemon, shims, runtimes, containers), counted by the cgroup that holds them all, until\n\
         it has come to rest; what the kernel does on its own threads is in nobody's account. Memory is what is charged to\n\
-        cgroups, kernel memory included and file cache not, or the proportional set size (PSS) where it says so.\n\
+        cgroups, kernel memory included and file cache not, or the proportional set size (PSS) where it says so. Berth's program is written as\n\
+        `scripts/install` does, in pieces of 256 KiB; the others are as Debian's package manager left them.\n\
         The last columns compare with Berth, and with what Berth wants to reach.\n",
     );
     text.push_str(&goals(reports));

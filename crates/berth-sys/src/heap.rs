@@ -43,13 +43,8 @@ pub fn release_program() {
     let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
     for line in maps.lines().filter(|line| line.ends_with(&*program.to_string_lossy())) {
         if let Some((start, length)) = read_only_range(line) {
-            let start = std::ptr::without_provenance_mut(start);
-            // Of a file that was written in large pieces the kernel would map 2 MiB again with the first access to any of them: 12 MiB for a daemon
-            // that does nothing. Where it knows no such pages it refuses, and that is as well.
-            // SAFETY: only how the mapping is made changes.
-            unsafe { libc::madvise(start, length, libc::MADV_NOHUGEPAGE) };
             // SAFETY: a private mapping that was never writable holds nothing but the file's own content, which a later access reads again.
-            unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+            unsafe { libc::madvise(std::ptr::without_provenance_mut(start), length, libc::MADV_DONTNEED) };
         }
     }
 }
