@@ -279,27 +279,16 @@ impl Cgroup {
 
     /// Makes those that are not in `made` yet, and has processes accepted in all.
     fn make_directories(&self, made: &mut Vec<PathBuf>) -> Result<(), CgroupError> {
-        let born_ready = self.is_born_ready();
         for (_, dir) in self.directories() {
             if !made.contains(&dir) && make_directory(&dir)? {
                 made.push(dir);
             }
         }
-        let all_new = made.len() == self.layout.hierarchies().len();
         // One look suffices on v1 too: a container that lives has its processes in every hierarchy.
-        if !all_new {
+        if made.len() < self.layout.hierarchies().len() {
             self.refuse_inhabited()?;
         }
-        if born_ready && all_new { Ok(()) } else { self.prepare() }
-    }
-
-    /// Whether the kernel prepares a new directory by itself; asked before it is made.
-    fn is_born_ready(&self) -> bool {
-        match (self.version(), self.layout.with_controller("cpuset")) {
-            (Version::V1, Some(hierarchy)) => cpuset::is_inherited_v1(&self.directory_in(hierarchy)),
-            (Version::V1, None) => true,
-            (Version::V2, _) => false,
-        }
+        self.prepare()
     }
 
     fn refuse_inhabited(&self) -> Result<(), CgroupError> {

@@ -37,11 +37,6 @@ pub(crate) fn inherit_v1(root: &Path, dir: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Whether the parent of a v1 group that is to be made fills it as it is made.
-pub(crate) fn is_inherited_v1(dir: &Path) -> bool {
-    dir.parent().is_some_and(|parent| control_file::read(parent, CLONE_CHILDREN).is_ok_and(|text| text.trim() == "1"))
-}
-
 /// Writes CPUs and memory nodes; the files are named alike in both versions.
 pub(crate) fn apply(settings: &mut Settings<'_>, cpu: &Cpu) -> Result<(), CgroupError> {
     settings.set_some("cpu.cpus", CPUS, cpu.cpus.as_ref().filter(|list| !list.is_empty()))?;

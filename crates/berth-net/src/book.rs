@@ -279,6 +279,13 @@ impl Book {
         }
     }
 
+    /// Whether one of these addresses is in a sandbox that waits.
+    pub fn has_ready_with(&self, id: &HexId, mut addresses: impl Iterator<Item = IpAddr>) -> bool {
+        let state = self.lock();
+        let Some(entry) = state.networks.get(id) else { return false };
+        addresses.any(|address| entry.ready.iter().any(|ready| ready.given.addresses().any(|one| one == address)))
+    }
+
     /// How many sandboxes of a network wait; `None` if the network is gone.
     pub fn count_ready(&self, id: &HexId) -> Option<usize> {
         self.lock().networks.get(id).map(|entry| entry.ready.len())

@@ -245,7 +245,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let transient = Store::open(dir.path(), dir.path()).expect("open").containers(Durability::Transient);
         transient.insert(whole("0b"), |result| result.expect("inserted"));
-        std::fs::write(dir.path().join("containers/0a"), "web\n{").expect("write");
+        std::fs::write(dir.path().join("records/0a"), "web\n{").expect("write");
         let mut rows = transient.list().expect("list");
         rows.sort_by(|a, b| a.id.cmp(&b.id));
         let damaged = ContainerRow { id: "0a".into(), name: "web".into(), spec: String::new(), state: "{".into() };

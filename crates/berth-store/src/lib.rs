@@ -1,7 +1,7 @@
 //! The engine's records: two databases with schema, migrations and one writer each, and a directory of files.
 //!
 //! *Durable* (`berth.db` in the root directory): committed and synced before a write returns; concurrent writes share one sync.
-//! *Transient* (`transient.db` and `containers/` in the runtime directory): never synced, survives the death of every process but not of the machine.
+//! *Transient* (`transient.db` and `records/` in the runtime directory): never synced, survives the death of every process but not of the machine.
 //! Each noun is one file: its tables and typed functions. SQLite's types never leave this crate, and blobs are never inside: only
 //! digests. What it does not know: what the documents in its rows mean.
 #![forbid(unsafe_code)]
@@ -71,7 +71,7 @@ impl Store {
     pub fn open(root: &Path, run: &Path) -> Result<Self, StoreError> {
         let durable = Database::open(&root.join("berth.db"), &schema::DURABLE, Durability::Durable)?;
         let transient = Database::open(&run.join("transient.db"), &schema::TRANSIENT, Durability::Transient)?;
-        let transient_containers = containers::open_transient(run.join("containers"), &transient)?;
+        let transient_containers = containers::open_transient(run.join("records"), &transient)?;
         Ok(Self {
             durable: Arc::new(durable),
             transient: Arc::new(transient),

@@ -2,6 +2,7 @@
 //!
 //! A file in a file system of memory is written in some microseconds, and nobody has to be woken for it; a transaction, with the writer of its
 //! database, takes twenty times as long (`docs/design/container-task.md`). A record appears, changes and goes as a whole, whenever the process ends.
+//! Each record is changed by one task only, its container's: there is no lock.
 
 use std::{
     fs, io,
@@ -43,8 +44,10 @@ impl RecordFiles {
 
     /// One record; `None` if it is not there.
     pub(crate) fn read(&self, key: &str) -> Result<Option<String>, StoreError> {
-        match fs::read_to_string(self.path(key)) {
-            Ok(record) => Ok(Some(record)),
+        match fs::read(self.path(key)) {
+            // Whoever reads the record says what is wrong with it.
+            Ok(record) => Ok(Some(String::from_utf8_lossy(&record).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed(&error)),
         }
@@ -107,6 +110,7 @@ mod tests {
         let files = RecordFiles::open(path.clone()).expect("open");
         files.write("a", &["one", "two"]).expect("write");
         fs::write(path.join(".b"), "hal").expect("half a record");
+        fs::create_dir(path.join("c")).expect("no record at all");
         let again = RecordFiles::open(path.clone()).expect("reopen");
         assert_eq!(again.list().expect("list"), [("a".to_owned(), "onetwo".to_owned())]);
         assert!(!path.join(".b").exists());

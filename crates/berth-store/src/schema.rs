@@ -9,7 +9,7 @@ pub(crate) type Steps = [&'static [&'static str]];
 pub(crate) const DURABLE: [&[&str]; 2] =
     [&[containers::SCHEMA, volumes::SCHEMA, images::SCHEMA, addresses::DURABLE_SCHEMA], &[blob_origins::SCHEMA]];
 
-/// The transient database. It never outlives a boot, so an engine of another format starts it anew.
+/// The transient database. It never outlives a boot.
 /// Since format 4 containers are files beside it, and their table is empty.
 pub(crate) const TRANSIENT: [&[&str]; 4] =
     [&[containers::SCHEMA, addresses::TRANSIENT_SCHEMA], &[ports::SCHEMA], &[image_mounts::SCHEMA], &[]];

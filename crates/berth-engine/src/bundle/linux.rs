@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use berth_oci::{
@@ -141,22 +141,18 @@ fn hidden_paths(host: &HostSettings) -> (Vec<PathBuf>, Vec<PathBuf>) {
     };
     let mut masked: Vec<PathBuf> = choose(&isolation.masked_paths, &MASKED);
     if isolation.masked_paths.is_none() {
-        masked.extend_from_slice(thermal_throttle_paths());
+        masked.extend(thermal_throttle_paths());
     }
     (masked, choose(&isolation.readonly_paths, &READ_ONLY))
 }
 
-/// What each CPU tells about its heat lets neighbours be watched. Looked for once: a large machine has some hundred of them.
-fn thermal_throttle_paths() -> &'static [PathBuf] {
-    static PATHS: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
-        (0..)
-            .map(|cpu| PathBuf::from(format!("/sys/devices/system/cpu/cpu{cpu}")))
-            .take_while(|cpu| cpu.exists())
-            .map(|cpu| cpu.join("thermal_throttle"))
-            .filter(|path| path.exists())
-            .collect()
-    });
-    &PATHS
+/// What each CPU tells about its heat lets neighbours be watched.
+fn thermal_throttle_paths() -> impl Iterator<Item = PathBuf> {
+    (0..)
+        .map(|cpu| PathBuf::from(format!("/sys/devices/system/cpu/cpu{cpu}")))
+        .take_while(|cpu| cpu.exists())
+        .map(|cpu| cpu.join("thermal_throttle"))
+        .filter(|path| path.exists())
 }
 
 fn seccomp(engine: &Inner, host: &HostSettings) -> Result<Option<SeccompText>, EngineError> {

@@ -24,6 +24,7 @@ use super::Container;
 use crate::{
     EngineError, blocking, bundle, clock, lending, logs, name_service,
     network::{self, Attachment},
+    reconcile,
     shim::{self, Afterwards, LaunchError, Shim},
     view::{ContainerView, MountPointKind},
 };
@@ -90,7 +91,13 @@ impl Container {
         let afterwards = if alone { Afterwards::Waits } else { Afterwards::Ends };
         let (shim, response) = match shim.launch(request, &descriptors, afterwards).await {
             Err(LaunchError::Broken(error)) => {
-                // It may have come as far as the container's mounts.
+                // It may have come as far as the container's mounts, or its program.
+                let (inner, id) = (Arc::clone(&engine), view.id.clone());
+                let _ = blocking(move || {
+                    reconcile::end_orphans(&inner, &id);
+                    Ok(())
+                })
+                .await;
                 engine.snapshots.share(&view.id);
                 return Err(LaunchError::Broken(error));
             }

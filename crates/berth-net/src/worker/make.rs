@@ -97,8 +97,22 @@ impl Worker {
     /// Takes addresses for a container, before any that only waits for one.
     fn allocate_first(&mut self, network: &Network, wish: &Wish) -> Result<Given, NetError> {
         match self.allocate(network, wish) {
-            Err(error) if is_shortage(&error) && self.give_up_ready(&network.id) => self.allocate(network, wish),
+            Err(error) if self.waits_with_what_lacks(network, &error, wish) && self.give_up_ready(&network.id) => {
+                self.allocate(network, wish)
+            }
             outcome => outcome,
+        }
+    }
+
+    /// Whether a sandbox that waits has what somebody else cannot have.
+    fn waits_with_what_lacks(&self, network: &Network, error: &NetError, wish: &Wish) -> bool {
+        match error {
+            NetError::NoFreeAddress { .. } => true,
+            NetError::AddressTaken => {
+                let certain = wish.ipv4.map(IpAddr::V4).into_iter().chain(wish.ipv6.map(IpAddr::V6));
+                self.book.has_ready_with(&network.id, certain)
+            }
+            _ => false,
         }
     }
 
