@@ -213,10 +213,6 @@ mod tests {
         for durability in [Durability::Durable, Durability::Transient] {
             let dir = tempfile::tempdir().expect("temp dir");
             let open = || Store::open(dir.path(), dir.path()).expect("open").containers(durability);
-            let done = || {
-                let (tell, told) = channel();
-                (move |result: Result<(), StoreError>| tell.send(result).expect("waiting"), told)
-            };
             let row = |name: &str, state: &str| ContainerRow {
                 id: "0a".into(),
                 name: name.into(),
@@ -224,8 +220,8 @@ mod tests {
                 state: state.into(),
             };
             let step = |change: &dyn Fn(&Containers, Box<dyn FnOnce(Result<(), StoreError>) + Send>)| {
-                let (tell, told) = done();
-                change(&open(), Box::new(tell));
+                let (tell, told) = channel();
+                change(&open(), Box::new(move |result| tell.send(result).expect("waiting")));
                 told.recv().expect("answered").expect("done");
                 open().list().expect("list")
             };

@@ -34,7 +34,7 @@ pub enum StoreError {
         known: u32,
     },
     /// The disk is full.
-    #[error("no space left for the database {}: free some in its directory", .path.display())]
+    #[error("no space left for {}: free some in its directory", .path.display())]
     Full {
         /// Which file.
         path: PathBuf,

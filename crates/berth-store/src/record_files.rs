@@ -1,7 +1,7 @@
 //! A directory with one file for each record: what the runtime directory holds of containers that end with the boot at the latest.
 //!
-//! A file in a file system of memory is written in some microseconds, and nobody has to be woken for it; a transaction, with the writer of its
-//! database, takes twenty times as long (`docs/design/container-task.md`). A record appears, changes and goes as a whole, whenever the process ends.
+//! For a file in a file system of memory nobody has to be woken, as the writer of a database has to be for a transaction; what that gains is in
+//! `docs/design/container-task.md`. A record appears, changes and goes as a whole, whenever the process ends.
 //! Each record is changed by one task only, its container's: there is no lock.
 
 use std::{
